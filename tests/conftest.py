@@ -1,0 +1,194 @@
+"""The archiver under test: the real script as a child process, in an environment like cron's."""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+
+import lumiere_api
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+OLD = lumiere_api.dataset(date="2026-06-30", seed=6)
+NEW = lumiere_api.dataset(date="2026-09-30", seed=9)
+OLD_NAME = "Complete_lumiere_COE_2026-06-30.json"
+NEW_NAME = "Complete_lumiere_COE_2026-09-30.json"
+WORKS, COUNTRIES = "/api/works", "/api/countries"
+
+
+def md5(data: bytes) -> str:
+    """Return an MD5 as hex digits."""
+    return hashlib.new("md5", data).hexdigest()
+
+
+class Result(NamedTuple):
+    """How a run ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Archiver:
+    """A folder with the script in it, as a user has it, and ways to run it there."""
+
+    def __init__(self, folder: Path, api: lumiere_api.LumiereApi) -> None:
+        self.folder, self.api = folder, api
+        self.archive = folder / "archive"
+        self.checksum = folder / "last_checksum.txt"
+        self.log_file = folder / "archiver.log"
+        self.settings = {"LUMIERE_RETRY_DELAY": "0", "LUMIERE_ATTEMPTS": "2", **api.settings}
+        self.command = [sys.executable, str(folder / "data_collect.py")]
+
+    def environment(self, **settings: str) -> Dict[str, str]:
+        """What cron gives its jobs, and settings, named without LUMIERE_."""
+        bare = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder.parent), "SHELL": "/bin/sh"}
+        if os.name == "nt":
+            bare = {name: os.environ[name] for name in ("SYSTEMROOT", "PATH")}
+        named = {f"LUMIERE_{name}": value for name, value in settings.items()}
+        return {**bare, **self.settings, **named}
+
+    def start(self, *options: str, before: Sequence[str] = (), **settings: str) -> "Child":
+        """Start the script, with a command like strace before it if wanted."""
+        return subprocess.Popen(
+            [*before, *self.command, *options],
+            env=self.environment(**settings),
+            cwd=str(self.folder.parent),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=_default_signals if os.name == "posix" else None,
+        )
+
+    def run(self, *options: str, before: Sequence[str] = (), **settings: str) -> Result:
+        """Run the script to its end."""
+        return finish(self.start(*options, before=before, **settings))
+
+    @property
+    def log(self) -> str:
+        """What the log says."""
+        return self.log_file.read_text(encoding="utf-8") if self.log_file.exists() else ""
+
+    def datasets(self) -> Dict[str, bytes]:
+        """The archive's datasets, by name."""
+        return {path.name: path.read_bytes() for path in self.archive.glob("*.json")}
+
+    def files(self) -> Dict[str, bytes]:
+        """All that a run may leave, but for the log: paths from the script's folder, contents."""
+        paths = (path for path in self.folder.rglob("*") if path.is_file())
+        names = {str(path.relative_to(self.folder)): path for path in paths}
+        for name in ("data_collect.py", "archiver.log", os.path.join("archive", ".lock")):
+            names.pop(name, None)
+        return {name: path.read_bytes() for name, path in names.items()}
+
+    def rejected(self) -> List[bytes]:
+        """What lies in archive/rejected."""
+        return [path.read_bytes() for path in (self.archive / "rejected").glob("*")]
+
+
+Child = Any  # subprocess.Popen, whose type takes no parameter on Python 3.6
+
+
+def _default_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs have it ignored
+
+
+def finish(child: Child) -> Result:
+    """Wait for a child and collect what it said."""
+    out, err = child.communicate(timeout=100)
+    return Result(child.returncode, out.decode("utf-8"), err.decode("utf-8"))
+
+
+def archived(*datasets: bytes, last: Optional[bytes] = None) -> Dict[str, bytes]:
+    """The files of an archive that holds these datasets, the last of them current."""
+    names = {}
+    for data in datasets:
+        date = max(re.findall(rb"\d{4}-\d\d-\d\d", data)).decode()
+        stem, number = f"Complete_lumiere_COE_{date}", 0
+        while f"{stem}.json" in names:
+            number += 1
+            stem = f"Complete_lumiere_COE_{date}_{number}"
+        names[f"{stem}.json"] = data
+    sums = "".join(f"{md5(data)}  {name}\n" for name, data in names.items())
+    files = {os.path.join("archive", name): data for name, data in names.items()}
+    files[os.path.join("archive", "MD5SUMS")] = sums.encode()
+    files["last_checksum.txt"] = f"{md5(datasets[-1] if last is None else last)}\n".encode()
+    return files
+
+
+@pytest.fixture
+def api() -> Iterator[lumiere_api.LumiereApi]:
+    """A stand-in for the API that serves NEW until a test says otherwise."""
+    with lumiere_api.LumiereApi() as api:
+        api.on(WORKS, lumiere_api.answer(NEW))
+        yield api
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, api: lumiere_api.LumiereApi) -> Archiver:
+    """The script as it is cloned: an empty archive."""
+    folder = tmp_path / "lumiere"
+    (folder / "archive").mkdir(parents=True)
+    shutil.copy(str(ROOT / "data_collect.py"), str(folder))
+    return Archiver(folder, api)
+
+
+@pytest.fixture
+def used(fresh: Archiver) -> Archiver:
+    """The script with OLD in its archive."""
+    fill(fresh, archived(OLD))
+    return fresh
+
+
+def fill(archiver: Archiver, files: Dict[str, bytes]) -> None:
+    """Write files into the script's folder."""
+    for name, data in files.items():
+        (archiver.folder / name).write_bytes(data)
+
+
+@pytest.fixture
+def mount(request: Any) -> Callable[..., None]:
+    """Mount a file system of its own on a folder; needs root on Linux."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("only root on Linux can mount a file system")
+
+    def mount_on(folder: Path, *options: str) -> None:
+        subprocess.check_call(["mount", *options, str(folder)])
+        request.addfinalizer(lambda: subprocess.call(["umount", str(folder)]))
+
+    return mount_on
+
+
+def assert_one_sentence(text: str, *parts: str) -> None:
+    """Hold that a text is one line, one sentence, with these parts in it."""
+    assert re.fullmatch(r"[^\n]+\.\n", text), text
+    assert "Traceback" not in text
+    for part in parts:
+        assert part in text
+
+
+def assert_recovers(archiver: Archiver) -> None:
+    """Hold that the next run archives NEW beside OLD, as if nothing had happened."""
+    archiver.api.on(COUNTRIES, lumiere_api.answer(lumiere_api.as_json(lumiere_api.countries())))
+    archiver.api.on(WORKS, lumiere_api.answer(NEW))
+    result = archiver.run()
+    assert (result.code, result.err) == (0, ""), result
+    kept = os.path.join("archive", "rejected") + os.sep
+    files = {name: data for name, data in archiver.files().items() if not name.startswith(kept)}
+    assert files == archived(OLD, NEW)
+
+
+@contextlib.contextmanager
+def unchanged(archiver: Archiver, *rejected: bytes) -> Iterator[None]:
+    """Hold that the files stay byte for byte as they are, but for what is newly rejected."""
+    before = archiver.files()
+    yield
+    for data in rejected:
+        before[os.path.join("archive", "rejected", f"{md5(data)}.txt")] = data
+    assert archiver.files() == before

@@ -1,0 +1,410 @@
+"""Faults of the server and the network: nothing is lost, and the next run succeeds."""
+
+import email.utils
+import gzip
+import os
+import re
+import socket
+import time
+from typing import Any, Dict, List, Optional
+
+import pytest
+from conftest import (
+    COUNTRIES,
+    NEW,
+    NEW_NAME,
+    OLD,
+    WORKS,
+    Archiver,
+    archived,
+    assert_one_sentence,
+    assert_recovers,
+    md5,
+    unchanged,
+)
+from lumiere_api import (
+    Answer,
+    answer,
+    as_json,
+    chunked,
+    countries,
+    drip,
+    head,
+    raw,
+    reset,
+    silence,
+    until_close,
+    zipped,
+)
+
+PACKED = gzip.compress(NEW)
+HALF = NEW[: len(NEW) // 2]
+AFTER_BRACKET = NEW[: NEW.index(b"]", len(NEW) // 2) + 1]
+LONG = f"Content-Length: {len(NEW)}"
+HTML = b"<!DOCTYPE html><html><body>Down for maintenance</body></html>"
+DATED = b'[{"presences": [{"presence_date": "2026-09-30"}]}]'
+
+
+def start_of(body: bytes, *headers: str, then: Answer = lambda connection: None) -> Answer:
+    """Begin an answer, and go on as told."""
+    return raw(head("200 OK", headers) + body, then)
+
+
+# Transfers that break off in a way that HTTP can tell.
+BROKEN: Dict[str, Answer] = {
+    "cut under Content-Length": start_of(HALF, LONG),
+    "cut under Content-Length behind a bracket": start_of(AFTER_BRACKET, LONG),
+    "one byte short of Content-Length": start_of(NEW[:-1], LONG),
+    "only the head under Content-Length": start_of(b"", LONG),
+    "chunked, cut in a chunk": chunked(HALF, end=b"ff\r\n[[["),
+    "chunked, without the last chunk": chunked(NEW, end=b""),
+    "chunked, cut behind a bracket": chunked(AFTER_BRACKET, end=b""),
+    "chunked, garbage in the framing": chunked(HALF, end=b"nonsense\r\n"),
+    "gzip, cut under Content-Length": start_of(
+        PACKED[:-100], "Content-Encoding: gzip", f"Content-Length: {len(PACKED)}"
+    ),
+    "gzip in name only": answer(NEW, headers=["Content-Encoding: gzip"]),
+    "reset under Content-Length": start_of(HALF, LONG, then=reset),
+    "reset, chunked": raw(
+        head("200 OK", ["Transfer-Encoding: chunked"]) + b"400\r\n" + NEW[:100], then=reset
+    ),
+    "stall": start_of(HALF, LONG, then=silence),
+    "no answer": silence,
+    "hung up": raw(b""),
+    "no HTTP": raw(b"220 mail.example ESMTP\r\n"),
+    "endless header": raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100000),
+}
+# Transfers that break off in a way that only their contents tell.
+TRUNCATED: Dict[str, "tuple[Answer, bytes]"] = {
+    "close-delimited": (until_close(HALF), HALF),
+    "close-delimited, behind a bracket": (until_close(AFTER_BRACKET), AFTER_BRACKET),
+    "close-delimited, but for the last byte": (until_close(NEW[:-1]), NEW[:-1]),
+    "framing intact": (answer(HALF), HALF),
+    "chunked to the end": (chunked(HALF), HALF),
+    "longer than Content-Length": (answer(NEW, length=len(HALF)), HALF),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_broken_transfer_once(used: Archiver, fault: str) -> None:
+    used.api.on(WORKS, BROKEN[fault], answer(NEW))
+    result = used.run(READ_TIMEOUT="1")
+    assert (result.code, result.err) == (0, ""), used.log
+    assert used.files() == archived(OLD, NEW)
+    assert len(used.api.asked(WORKS)) == 2
+    assert used.log.count(" - WARNING - ") == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["cut under Content-Length", "chunked, cut in a chunk", "stall", "no answer", "hung up"],
+)
+def test_broken_transfer_for_good(used: Archiver, fault: str) -> None:
+    used.api.on(WORKS, BROKEN[fault])
+    with unchanged(used):
+        result = used.run(READ_TIMEOUT="1")
+    assert (result.code, result.out) == (1, "")
+    assert_one_sentence(result.err, used.api.url + WORKS, "nothing was archived", "attempt 2 of 2")
+    assert len(used.api.asked(WORKS)) == 2
+    assert_recovers(used)
+
+
+@pytest.mark.parametrize("fault", TRUNCATED)
+def test_truncated_once(used: Archiver, fault: str) -> None:
+    send, received = TRUNCATED[fault]
+    used.api.on(WORKS, send, answer(NEW))
+    result = used.run()
+    assert (result.code, result.err) == (0, "")
+    assert used.datasets()[NEW_NAME] == NEW
+    assert used.rejected() == [received]
+
+
+@pytest.mark.parametrize("fault", TRUNCATED)
+def test_truncated_for_good(used: Archiver, fault: str) -> None:
+    send, received = TRUNCATED[fault]
+    used.api.on(WORKS, send)
+    with unchanged(used, received):
+        result = used.run()
+    assert (result.code, result.out) == (1, "")
+    assert_one_sentence(result.err, "not whole", f"{md5(received)}.txt", "attempt 2 of 2")
+    assert_recovers(used)
+
+
+def test_gzip_cut_in_an_intact_framing(used: Archiver) -> None:
+    """urllib3 tells no error here; what could be unpacked is judged by its contents."""
+    used.api.on(WORKS, zipped(NEW, cut=200), answer(NEW))
+    assert used.run().code == 0
+    assert used.datasets()[NEW_NAME] == NEW
+
+
+def test_refused(used: Archiver) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/api/works"
+        with unchanged(used):
+            result = used.run(DATA_API_URL=url)
+    assert result.code == 1
+    assert_one_sentence(result.err, url, "refused", "attempt 2 of 2")
+    assert_recovers(used)
+
+
+def test_unknown_host(used: Archiver) -> None:
+    with unchanged(used):
+        result = used.run(DATA_API_URL="http://lumiere.invalid/api/works")
+    assert result.code == 1
+    assert_one_sentence(result.err, "http://lumiere.invalid/api/works")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the Task Scheduler does it on Windows")
+@pytest.mark.parametrize("start", [b"", head("200 OK"), head("200 OK", [LONG]) + HALF])
+def test_a_byte_at_a_time_for_ever(used: Archiver, start: bytes) -> None:
+    """No read ever times out, but MAX_RUNTIME ends the run."""
+    used.api.on(WORKS, raw(start or b"HTTP/1.1 200 OK\r\nX: ", then=drip))
+    started = time.monotonic()
+    with unchanged(used):
+        result = used.run(READ_TIMEOUT="5", MAX_RUNTIME="2")
+    assert 2 <= time.monotonic() - started < 10
+    assert result.code == 1
+    assert_one_sentence(result.err, "MAX_RUNTIME", "2 s")
+    assert "ERROR" in used.log
+    assert_recovers(used)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [(WORKS, "400 Bad Request"), (WORKS, "404 Not Found"), (COUNTRIES, "403 Forbidden")],
+)
+def test_what_time_cannot_cure_is_asked_once(used: Archiver, status: str, path: str) -> None:
+    used.api.on(path, answer(HTML, status=status))
+    with unchanged(used):
+        result = used.run()
+    assert result.code == 1
+    assert_one_sentence(result.err, used.api.url + path, status[:3], "nothing was archived")
+    assert len(used.api.asked(path)) == 1
+    assert_recovers(used)
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "206 Partial Content", "304 Not Modified"])
+def test_other_statuses_are_no_answer(used: Archiver, status: str) -> None:
+    used.api.on(WORKS, raw(head(status, ["Content-Length: 0"])))
+    with unchanged(used):
+        result = used.run()
+    assert result.code == 1
+    assert_one_sentence(result.err, used.api.url + WORKS, status[:3])
+    assert_recovers(used)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        (WORKS, "408 Request Timeout"),
+        (WORKS, "429 Too Many Requests"),
+        (WORKS, "500 Internal Server Error"),
+        (WORKS, "503 Busy"),
+        (COUNTRIES, "504 -"),
+    ],
+)
+def test_what_time_can_cure_is_asked_again(used: Archiver, status: str, path: str) -> None:
+    good = answer(NEW if path == WORKS else as_json(countries()))
+    used.api.on(path, answer(HTML, status=status), answer(HTML, status=status), good)
+    with unchanged(used):
+        result = used.run()
+    assert result.code == 1
+    assert_one_sentence(result.err, used.api.url + path, status[:3], "attempt 2 of 2")
+    assert len(used.api.asked(path)) == 2
+    assert used.run().code == 0
+    assert used.files() == archived(OLD, NEW)
+
+
+def date_in(seconds: float) -> str:
+    """Write a time from now as HTTP does."""
+    return email.utils.formatdate(time.time() + seconds, usegmt=True)
+
+
+@pytest.mark.parametrize("after", ["1", "date"])
+def test_retry_after_is_honoured(used: Archiver, after: str) -> None:
+    """It goes before RETRY_DELAY, which would take a thousand seconds."""
+    header = f"Retry-After: {date_in(2) if after == 'date' else after}"
+    used.api.on(WORKS, answer(status="503 Busy", headers=[header]), answer(NEW))
+    started = time.monotonic()
+    assert used.run(RETRY_DELAY="1000").code == 0
+    assert time.monotonic() - started > 1
+    assert used.files() == archived(OLD, NEW)
+
+
+@pytest.mark.parametrize(
+    "after", ["nonsense", "", "-5", "1e3", "\xb2", "Sun, 99 Foo 2026 99:99:99 GMT"]
+)
+def test_retry_after_that_is_nonsense_is_passed_over(used: Archiver, after: str) -> None:
+    header = f"Retry-After: {after}"
+    used.api.on(WORKS, answer(status="503 Busy", headers=[header]), answer(NEW))
+    assert used.run().code == 0
+    assert used.files() == archived(OLD, NEW)
+
+
+@pytest.mark.parametrize("after", ["86400", "9" * 400, "date"])
+def test_retry_after_beyond_the_run_ends_it(used: Archiver, after: str) -> None:
+    header = f"Retry-After: {date_in(86401) if after == 'date' else after}"
+    used.api.on(WORKS, answer(status="429 Too Many Requests", headers=[header]))
+    with unchanged(used):
+        result = used.run()
+    assert result.code == 1
+    assert_one_sentence(result.err, "429", "attempt 1 of 2", "asked again in")
+    assert_recovers(used)
+
+
+def test_delays_double(used: Archiver) -> None:
+    used.api.on(WORKS, answer(status="500 Oops"))
+    used.run(ATTEMPTS="4", RETRY_DELAY="0.2")
+    assert re.findall(r"attempt (\d) of 4 in ([0-9.]+) s", used.log) == [
+        ("2", "0.2"),
+        ("3", "0.4"),
+        ("4", "0.8"),
+    ]
+
+
+@pytest.mark.parametrize("status", ["301", "302", "303"])
+def test_a_redirect_that_loses_the_post_is_an_error(used: Archiver, status: str) -> None:
+    used.api.on(WORKS, answer(status=f"{status} Moved", headers=["Location: /new/works?page=1"]))
+    with unchanged(used):
+        result = used.run()
+    assert result.code == 1
+    assert_one_sentence(result.err, status, used.api.url + "/new/works")
+    assert len(used.api.requests) == 2
+    assert_recovers(used)
+
+
+@pytest.mark.parametrize(
+    "location", [None, "", "http://[", "http://.x/", "ftp://x/", "/loop", "http://127.0.0.1:99999/"]
+)
+@pytest.mark.parametrize("status", ["301", "308"])
+def test_a_redirect_to_nowhere(used: Archiver, location: Optional[str], status: str) -> None:
+    headers = [] if location is None else [f"Location: {location}"]
+    used.api.on(WORKS, answer(status=f"{status} Moved", headers=headers))
+    used.api.on("/loop", answer(status=f"{status} Moved", headers=headers))
+    with unchanged(used):
+        result = used.run()
+    assert result.code == 1
+    assert_one_sentence(result.err, used.api.url)
+    assert_recovers(used)
+
+
+# Whole JSON of another shape, which time can't cure, and what the error says of it.
+OTHER_SHAPES: Dict[str, "tuple[bytes, str]"] = {
+    "no works": (b"[]", "not an array of works"),
+    "an object": (as_json({"error": "sorry"}), "not an array of works"),
+    "an object with works in it": (b'{"item": %s}' % DATED[1:-1], "not an array of works"),
+    "an object with a list of works": (b'{"item": %s}' % DATED, "not an array of works"),
+    "a text": (b'"2026-09-30"', "not an array of works"),
+    "null": (b"null", "not an array of works"),
+    "no presences": (as_json([{"title": "x"}, {"presences": []}]), "presence_date"),
+    "dates missing": (as_json([{"presences": [{"date": "2026-09-30"}]}]), "presence_date"),
+    "dates null": (as_json([{"presences": [{"presence_date": None}]}]), "presence_date"),
+    "dates odd": (as_json([{"presences": [{"presence_date": "../../x"}]}]), "presence_date"),
+    "dates that are no days": (DATED.replace(b"09-30", b"02-30"), "presence_date"),
+    "deep": (b"[" * 200000 + b"]" * 200000, "brackets"),
+    "deep objects": (b'{"a":' * 200000 + b"1" + b"}" * 200000, "brackets"),
+    "deep in a work": (DATED[:-2] + b', "x": ' + b"[" * 9999 + b"]" * 9999 + b"}]", "brackets"),
+}
+# What is no JSON to its end.
+NO_JSON: Dict[str, bytes] = {
+    "HTML": HTML,
+    "a text": b"Service unavailable",
+    "white space": b" \r\n ",
+    "garbage behind the array": DATED + b"\n<!-- cached -->",
+    "two arrays": DATED + DATED,
+    "bad UTF-8": DATED.replace(b"presences", b"pr\xe9sences"),
+    "NaN": DATED.replace(b'"2026-09-30"', b"NaN"),
+    "a comma too many": DATED[:-1] + b",]",
+    "not closed, deep": b"[" * 900,
+}
+
+
+@pytest.mark.parametrize("fault", OTHER_SHAPES)
+def test_other_shapes_are_rejected_at_once(used: Archiver, fault: str) -> None:
+    body, message = OTHER_SHAPES[fault]
+    used.api.on(WORKS, answer(body))
+    with unchanged(used, body):
+        result = used.run()
+    assert (result.code, result.out) == (1, "")
+    kept = os.path.join("rejected", f"{md5(body)}.txt")
+    assert_one_sentence(result.err, used.api.url + WORKS, message, kept, "nothing was archived")
+    assert len(used.api.asked(WORKS)) == 1
+    assert_recovers(used)
+
+
+@pytest.mark.parametrize("fault", NO_JSON)
+def test_no_json_is_asked_again_and_kept_once(used: Archiver, fault: str) -> None:
+    body = NO_JSON[fault]
+    used.api.on(WORKS, answer(body))
+    with unchanged(used, body):
+        result = used.run()
+    assert (result.code, result.out) == (1, "")
+    assert_one_sentence(result.err, used.api.url + WORKS, md5(body), "attempt 2 of 2")
+    assert len(used.api.asked(WORKS)) == 2
+    assert_recovers(used)
+
+
+@pytest.mark.parametrize("send", [answer, chunked, until_close, zipped])
+def test_an_empty_body_leaves_nothing(used: Archiver, send: Any) -> None:
+    used.api.on(WORKS, send(b""))
+    with unchanged(used):
+        result = used.run()
+    assert result.code == 1
+    assert_one_sentence(result.err, used.api.url + WORKS, "nothing")
+    assert_recovers(used)
+
+
+BAD_COUNTRIES: Dict[str, Any] = {
+    "no list": {"AL": True},
+    "an empty object": {},
+    "a number": 17,
+    "null": None,
+    "none": [],
+    "none of the Council of Europe": [
+        {"code": "US", "is_coe": False},
+        {"code": "X", "is_coe": None},
+    ],
+    "no code": [{"code": "AL", "is_coe": True}, {"name": "France", "is_coe": True}],
+    "no is_coe": [{"code": "AL", "is_coe": True}, {"code": "FR"}],
+    "codes that are numbers": [{"code": 1, "is_coe": True}, {"code": 2, "is_coe": True}],
+    "codes that are lists": [{"code": ["AL"], "is_coe": True}],
+    "a code that is null": [{"code": "AL", "is_coe": True}, {"code": None, "is_coe": True}],
+    "a code that is empty": [{"code": "AL", "is_coe": True}, {"code": "", "is_coe": True}],
+    "texts": ["AL", "FR"],
+}
+
+
+@pytest.mark.parametrize("fault", BAD_COUNTRIES)
+def test_countries_of_another_shape(used: Archiver, fault: str) -> None:
+    used.api.on(COUNTRIES, answer(as_json(BAD_COUNTRIES[fault])))
+    with unchanged(used):
+        result = used.run()
+    assert result.code == 1
+    assert_one_sentence(result.err, used.api.url + COUNTRIES, "nothing was archived")
+    assert [request.path for request in used.api.requests] == [COUNTRIES]
+    assert_recovers(used)
+
+
+NO_COUNTRIES: Dict[str, Answer] = {
+    "HTML": answer(HTML),
+    "an empty body": answer(b""),
+    "cut": answer(as_json(countries())[:-1]),
+    "bad UTF-8": answer(b'[{"code": "\xff", "is_coe": true}]'),
+    "broken transfer": answer(b"[", length=100),
+    "deep": answer(b"[" * 100000),
+    "500": answer(status="500 Oops"),
+    "hung up": raw(b""),
+}
+
+
+@pytest.mark.parametrize("fault", NO_COUNTRIES)
+def test_countries_are_asked_again(used: Archiver, fault: str) -> None:
+    used.api.on(COUNTRIES, NO_COUNTRIES[fault])
+    with unchanged(used):
+        result = used.run()
+    assert result.code == 1
+    assert_one_sentence(result.err, used.api.url + COUNTRIES, "attempt 2 of 2")
+    asked: List[str] = [request.path for request in used.api.requests]
+    assert asked == [COUNTRIES, COUNTRIES]
+    assert_recovers(used)

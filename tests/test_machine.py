@@ -1,0 +1,369 @@
+"""Faults of the machine: full disks, I/O errors, kills, signals, two runs at once."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Callable, Iterator, List, Tuple
+
+import pytest
+from conftest import (
+    NEW,
+    NEW_NAME,
+    OLD,
+    OLD_NAME,
+    WORKS,
+    Archiver,
+    Child,
+    archived,
+    assert_one_sentence,
+    assert_recovers,
+    fill,
+    finish,
+    md5,
+    unchanged,
+)
+from lumiere_api import LumiereApi, answer, head, raw
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+HALF = head("200 OK", [f"Content-Length: {len(NEW)}"]) + NEW[: len(NEW) // 2]
+
+
+class Pause:
+    """An answer that stops half-way, says so, and goes on when it is told to."""
+
+    def __init__(self, api: LumiereApi) -> None:
+        self.reached, self.go_on = threading.Event(), threading.Event()
+        api.on(WORKS, raw(HALF, then=self._wait), answer(NEW))
+
+    def _wait(self, connection: object) -> None:
+        self.reached.set()
+        assert self.go_on.wait(60)
+        connection.sendall(NEW[len(NEW) // 2 :])  # type: ignore[attr-defined]
+
+    def wait(self) -> None:
+        """Wait until the archiver has received half a dataset."""
+        assert self.reached.wait(60)
+
+
+@pytest.fixture
+def pause(api: LumiereApi) -> Iterator[Pause]:
+    """A pause in the middle of the next download."""
+    pause = Pause(api)
+    yield pause
+    pause.go_on.set()
+
+
+def part_appears(archiver: Archiver) -> bool:
+    """Tell whether a temporary file lies in the archive."""
+    return any(archiver.archive.glob(".*part*"))
+
+
+@posix
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_interrupted(used: Archiver, pause: Pause, name: str, code: int) -> None:
+    with unchanged(used):
+        child = used.start()
+        pause.wait()
+        child.send_signal(getattr(signal, name))
+        result = finish(child)
+    assert (result.code, result.out) == (code, "")
+    assert_one_sentence(result.err, name, "temporary file is removed")
+    assert f"ERROR - Interrupted by {name}" in used.log
+    assert_recovers(used)
+
+
+@posix
+def test_interrupted_in_a_delay(used: Archiver) -> None:
+    used.api.on(WORKS, answer(status="503 Busy"))
+    child = used.start(RETRY_DELAY="1000")
+    wait_for(lambda: "attempt 2" in used.log)
+    child.terminate()
+    assert finish(child).code == 143
+    assert_recovers(used)
+
+
+@posix
+def test_max_runtime_ends_a_delay(used: Archiver) -> None:
+    used.api.on(WORKS, answer(status="503 Busy"))
+    with unchanged(used):
+        result = used.run(RETRY_DELAY="1", MAX_RUNTIME="2.5", ATTEMPTS="9")
+    assert result.code == 1
+    assert_one_sentence(result.err, "MAX_RUNTIME")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something has happened that can only be looked for."""
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("waited for a minute")
+
+
+def test_killed_in_a_download(used: Archiver, pause: Pause) -> None:
+    child = used.start()
+    pause.wait()
+    wait_for(lambda: part_appears(used))
+    child.kill()
+    finish(child)
+    assert part_appears(used)
+    assert used.datasets() == {OLD_NAME: OLD}
+    assert_recovers(used)
+
+
+def test_leftovers_of_a_kill_go_even_if_the_next_run_fails(used: Archiver, pause: Pause) -> None:
+    child = used.start()
+    pause.wait()
+    wait_for(lambda: part_appears(used))
+    child.kill()
+    finish(child)
+    used.api.on("/api/countries", answer(status="404 Not Found"))
+    assert used.run().code == 1
+    assert used.files() == archived(OLD)
+
+
+def test_two_runs_at_once(used: Archiver, pause: Pause) -> None:
+    first = used.start()
+    pause.wait()
+    asked = len(used.api.requests)
+    started = time.monotonic()
+    second = used.run()
+    assert time.monotonic() - started < 10
+    assert (second.code, second.out) == (1, "")
+    assert_one_sentence(second.err, "Another run", str(used.archive))
+    assert len(used.api.requests) == asked
+    pause.go_on.set()
+    result = finish(first)
+    assert (result.code, result.err) == (0, "")
+    assert used.files() == archived(OLD, NEW)
+
+
+def test_the_lock_dies_with_its_process(used: Archiver, pause: Pause) -> None:
+    first = used.start()
+    pause.wait()
+    first.kill()
+    finish(first)
+    assert_recovers(used)
+
+
+# A full disk, a read-only disk
+
+
+def test_disk_full_in_the_download(used: Archiver, mount: Callable[..., None]) -> None:
+    mount(used.archive, "-t", "tmpfs", "-o", "size=256k", "tmpfs")
+    fill(used, archived(OLD))
+    used.api.on(WORKS, answer(b" " * 300000 + NEW))
+    with unchanged(used):
+        result = used.run()
+    assert (result.code, result.out) == (1, "")
+    assert_one_sentence(result.err, "No space left on device", str(used.archive))
+    assert_recovers(used)
+
+
+@pytest.mark.parametrize("free", [-4096, 0])
+def test_disk_full_at_the_end(used: Archiver, mount: Callable[..., None], free: int) -> None:
+    """The dataset just fits, or just not; MD5SUMS and the checksum no longer do."""
+    mount(used.folder, "-t", "tmpfs", "-o", "size=1m", "tmpfs")
+    used.archive.mkdir()
+    shutil.copy(str(Path(__file__).parent.parent / "data_collect.py"), str(used.folder))
+    fill(used, archived(OLD))
+    used.log_file.write_text("")
+    used.run(COUNTRY_CODE_API_URL="http://127.0.0.1:1/")  # makes the lock file
+    room = len(NEW) // 4096 * 4096 + 4096 + free
+    with open(str(used.folder / "ballast"), "wb") as ballast:
+        left = os.statvfs(str(used.folder))
+        ballast.write(b"x" * (left.f_bavail * left.f_frsize - room))
+    result = used.run()
+    assert result.code == 1
+    assert "No space left on device" in result.err
+    assert "Traceback" not in result.err
+    assert set(used.datasets().values()) <= {OLD, NEW}
+    (used.folder / "ballast").unlink()
+    result = used.run()
+    assert (result.code, result.err) == (0, "")
+    assert used.files() == archived(OLD, NEW)
+
+
+@pytest.mark.parametrize("option", ["size=4k", "size=8k"])
+def test_log_on_a_full_disk(used: Archiver, mount: Callable[..., None], option: str) -> None:
+    """A log that can't be written costs neither the dataset nor a clean ending."""
+    logs = used.folder.parent / "logs"
+    logs.mkdir()
+    mount(logs, "-t", "tmpfs", "-o", option, "tmpfs")
+    (logs / "log").write_text("x" * 4090)
+    (logs / "ballast").touch()
+    with open(str(logs / "ballast"), "wb", buffering=0) as ballast:
+        left = os.statvfs(str(logs))
+        ballast.write(b"x" * (left.f_bavail * left.f_frsize))
+    result = used.run(LOG_FILE=str(logs / "log"))
+    assert (result.code, result.err) == (0, "")
+    assert used.files() == archived(OLD, NEW)
+
+
+def test_archive_not_writable(used: Archiver, mount: Callable[..., None]) -> None:
+    mount(used.archive, "--bind", str(used.archive))
+    subprocess.check_call(["mount", "-o", "remount,ro,bind", str(used.archive)])
+    with unchanged(used):
+        result = used.run()
+    assert (result.code, result.out) == (1, "")
+    assert_one_sentence(result.err, "Read-only file system", str(used.archive))
+    subprocess.check_call(["mount", "-o", "remount,rw,bind", str(used.archive)])
+    assert_recovers(used)
+
+
+def test_archive_is_no_folder(used: Archiver) -> None:
+    with unchanged(used):
+        result = used.run(STORAGE_DIR=str(used.checksum))
+    assert result.code == 1
+    assert_one_sentence(result.err, str(used.checksum))
+    assert used.api.requests == []
+
+
+@pytest.mark.parametrize("path", ["archive", "no/such/folder/log", "data_collect.py/log"])
+def test_log_not_writable(used: Archiver, path: str) -> None:
+    with unchanged(used):
+        result = used.run(LOG_FILE=path)
+    assert (result.code, result.out) == (1, "")
+    assert_one_sentence(result.err, str(used.folder / path))
+    assert used.api.requests == []
+    assert_recovers(used)
+
+
+def test_checksum_file_not_writable(used: Archiver) -> None:
+    """The dataset is safe all the same, and is not archived twice when the fault is mended."""
+    used.checksum.unlink()
+    used.checksum.mkdir()
+    result = used.run()
+    assert result.code == 1
+    assert_one_sentence(result.err, "last_checksum.txt")
+    used.checksum.rmdir()
+    assert_recovers(used)
+
+
+# strace stops the script at each step that changes the disk
+
+STEPS = "openat,mkdir,write,fsync,rename,unlink"
+strace = pytest.mark.skipif(not shutil.which("strace"), reason="no strace on this machine")
+
+
+def traced(archiver: Archiver, *options: str) -> Tuple[List[str], str]:
+    """Build a strace command that looks at the script's own files only, and where it writes."""
+    trace = str(archiver.folder.parent / "trace")
+    paths = [archiver.archive, archiver.checksum, archiver.folder / ".lumiere.part"]
+    names = [".lock", ".lumiere.part", "MD5SUMS", OLD_NAME, NEW_NAME, "rejected"]
+    paths += [archiver.archive / name for name in names]
+    # A relative path counts as another one.
+    wanted = [str(path) for path in paths] + names + [".", f"rejected/{md5(NEW[:-1])}.txt"]
+    chosen = [word for path in wanted for word in ("-P", path)]
+    return ["strace", "-f", "-y", "-qq", "-o", trace, *chosen, *options], trace
+
+
+def steps(archiver: Archiver) -> List[Tuple[str, int]]:
+    """List the system calls of a run that change the disk: each name, and the how manieth."""
+    command, trace = traced(archiver, "-e", f"trace={STEPS}")
+    archiver.run(before=command)
+    calls, found = [], []
+    for line in Path(trace).read_text(errors="replace").splitlines():
+        calls.append(line.split()[1].split("(")[0])
+        if calls[-1] != "openat" or "O_CREAT" in line:
+            found.append((calls[-1], calls.count(calls[-1])))
+    for name in ("openat", "write", "fsync", "rename"):
+        assert len([call for call, _ in found if call == name]) >= 3, calls
+    return found
+
+
+def reset(archiver: Archiver) -> None:
+    """Put the archive back to where it held OLD."""
+    shutil.rmtree(str(archiver.archive))
+    archiver.archive.mkdir()
+    for name in archiver.files():
+        (archiver.folder / name).unlink()
+    fill(archiver, archived(OLD))
+
+
+@strace
+@pytest.mark.parametrize("call", STEPS.split(","))
+@pytest.mark.parametrize("fault", ["signal=KILL", "error=EIO"])
+def test_fault_at_each_step(used: Archiver, call: str, fault: str) -> None:
+    """At each step datasets stay whole, and the next run ends as if nothing had happened."""
+    numbers = [number for name, number in steps(used) if name == call]
+    assert numbers or call in ("mkdir", "unlink")
+    for number in numbers:
+        reset(used)
+        injection = f"inject={call}:{fault}:when={number}"
+        command, trace = traced(used, "-e", f"trace={call}", "-e", injection)
+        result = used.run(before=command)
+        assert "Traceback" not in result.err
+        said = Path(trace).read_text(errors="replace")
+        assert ("(INJECTED)" in said) or ("killed by SIGKILL" in said)
+        for name, data in used.datasets().items():
+            assert {OLD_NAME: OLD, NEW_NAME: NEW}[name] == data
+        assert used.datasets()[OLD_NAME] == OLD
+        if used.checksum.read_bytes() != archived(OLD)["last_checksum.txt"]:
+            assert used.files() == archived(OLD, NEW)  # it comes last
+        if fault != "signal=KILL":
+            assert result.code in (0, 1)
+            assert result.code or used.files() == archived(OLD, NEW)
+            said = re.sub("(?m)^strace: .*\n", "", result.err)
+            assert not said if result.code == 0 else re.fullmatch(r"[^\n]+\.\n", said), result
+        assert_recovers(used)
+
+
+@strace
+def test_what_is_published_was_synced_first(used: Archiver) -> None:
+    """The file before its name, its folder after it, and what says so only then."""
+    command, trace = traced(used, "-e", f"trace={STEPS}", "-P", str(used.folder))
+    assert used.run(before=command).code == 0
+    lines = Path(trace).read_text(errors="replace").splitlines()
+
+    def place(pattern: str, start: int = 0) -> int:
+        places = [at for at, line in enumerate(lines) if at >= start and re.search(pattern, line)]
+        assert places, (pattern, lines)
+        return places[0]
+
+    at = -1
+    for target, folder in (
+        (NEW_NAME, used.archive),
+        ("MD5SUMS", used.archive),
+        ("last_checksum.txt", used.folder),
+    ):
+        renamed = place(rf"rename\(.*{re.escape(target)}", at + 1)
+        written = re.compile(r"(write|fsync)\(\d+<[^>]*/\.lumiere\.part>")
+        before = [line for line in lines[at + 1 : renamed] if written.search(line)]
+        assert "write(" in before[-2]
+        assert "fsync(" in before[-1]
+        at = place(rf"fsync\(\d+<{re.escape(str(folder))}>\)", renamed)
+
+
+@strace
+def test_what_is_rejected_was_synced_first(used: Archiver) -> None:
+    used.api.on(WORKS, answer(NEW[:-1]))
+    command, trace = traced(used, "-e", f"trace={STEPS}")
+    assert used.run(before=command, ATTEMPTS="1").code == 1
+    text = Path(trace).read_text(errors="replace")
+    order = r"fsync\(\d+<[^>]*part>.*rename\(.*rejected/.*fsync\(\d+<[^>]*rejected>"
+    assert re.search(order, text, re.DOTALL)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_stays_flat(used: Archiver, tmp_path: Path) -> None:
+    """Thirty times the data, the same memory."""
+    import lumiere_api
+
+    peaks = []
+    for size in (1_000_000, 30_000_000):
+        path = str(tmp_path / f"{size}.json")
+        lumiere_api.write_dataset(path, size)
+        used.api.on(WORKS, lumiere_api.from_file(path))
+        child: Child = used.start()
+        peaks.append(os.wait4(child.pid, 0)[2].ru_maxrss / 1024)
+        child.returncode = 0
+        child.communicate()
+    assert len(used.datasets()) == 3
+    assert peaks[1] < peaks[0] + 3

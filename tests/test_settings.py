@@ -1,0 +1,146 @@
+"""Options and settings: what is wrong is named in one line, and nothing is done."""
+
+import subprocess
+import sys
+from typing import Dict
+
+import pytest
+from conftest import NEW, NEW_NAME, OLD, OLD_NAME, Archiver, archived, assert_one_sentence, md5
+
+WRONG: Dict[str, "list[str]"] = {
+    "DATA_API_URL": [
+        "lumierevod.obs.coe.int",
+        "ftp://x/",
+        "https://",
+        "http://x:port/",
+        "http://a b/",
+    ],
+    "COUNTRY_CODE_API_URL": ["/api/countries", "http:///api"],
+    "LOG_LEVEL": ["LOUD", "10", "INFO,DEBUG"],
+    "ARCHIVE_FILENAME_PREFIX": ["../x", ".x", "a/b", "a\\b", "x\n", "x" * 101, "é"],
+    "CHUNK_SIZE": ["0", "-1", "1.5", "many", "1e6", "9999999999", "nan"],
+    "ATTEMPTS": ["0", "-1", "2.5", "x"],
+    "CONNECT_TIMEOUT": ["0", "0.0", "-1", "nan", "inf", "1e9", "ten"],
+    "READ_TIMEOUT": ["0", "-1"],
+    "MAX_RUNTIME": ["0", "forever", "99999999"],
+    "RETRY_DELAY": ["-1", "nan", "soon"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name in WRONG for value in WRONG[name]]
+)
+def test_wrong_settings(used: Archiver, name: str, value: str) -> None:
+    if value.strip() != value:
+        value = f"a{value}b"
+    used.settings[f"LUMIERE_{name}"] = value
+    result = used.run()
+    assert (result.code, result.out) == (2, "")
+    assert_one_sentence(result.err, f"LUMIERE_{name} must be ")
+    assert (used.files(), used.log, used.api.requests) == (archived(OLD), "", [])
+
+
+def test_a_wrong_constant_is_named_as_it_stands(used: Archiver) -> None:
+    script = used.folder / "data_collect.py"
+    text = script.read_text(encoding="utf-8")
+    script.write_text(text.replace("\nATTEMPTS = 5", "\nATTEMPTS = 'five'"), encoding="utf-8")
+    del used.settings["LUMIERE_ATTEMPTS"]
+    result = used.run()
+    assert result.code == 2
+    assert result.err.startswith("ATTEMPTS must be ")
+    assert used.run(ATTEMPTS="1").code == 0
+
+
+def test_constants_can_be_edited(fresh: Archiver) -> None:
+    script = fresh.folder / "data_collect.py"
+    text = script.read_text(encoding="utf-8")
+    for before, after in (
+        ('ARCHIVE_FILENAME_PREFIX = "Complete_lumiere_COE_"', 'ARCHIVE_FILENAME_PREFIX = ""'),
+        ("MAX_RUNTIME = 6 * 3600.0", "MAX_RUNTIME = 2 * 3600"),
+        ("CHUNK_SIZE = 256 * 1024", "CHUNK_SIZE = 8192"),
+    ):
+        assert before in text
+        text = text.replace(before, after)
+    script.write_text(text, encoding="utf-8")
+    assert fresh.run().code == 0
+    assert list(fresh.datasets()) == ["2026-09-30.json"]
+
+
+@pytest.mark.parametrize("name", [name for name in WRONG if "URL" not in name])
+def test_an_empty_variable_counts_as_unset(used: Archiver, name: str) -> None:
+    used.settings[f"LUMIERE_{name}"] = " "
+    assert used.run().code == 0
+    assert NEW_NAME in used.datasets()
+
+
+@pytest.mark.parametrize("option", ["--nonsense", "--verify=yes", "extra"])
+def test_wrong_options(used: Archiver, option: str) -> None:
+    result = used.run(option)
+    assert (result.code, result.out) == (2, "")
+    assert option.split("=")[0] in result.err
+    assert (used.files(), used.log, used.api.requests) == (archived(OLD), "", [])
+
+
+def test_main_can_be_called(fresh: Archiver) -> None:
+    code = "import sys, data_collect; sys.exit(data_collect.main([]) + data_collect.main([]) + 40)"
+    command = [sys.executable, "-B", "-c", code]
+    assert subprocess.call(command, cwd=str(fresh.folder), env=fresh.environment()) == 40
+    assert fresh.files() == archived(NEW)
+
+
+# --verify
+
+
+def test_verify_a_whole_archive(used: Archiver) -> None:
+    used.run()
+    log = used.log
+    result = used.run("--verify")
+    assert result == (0, "2 of 2 files listed in MD5SUMS are whole.\n", "")
+    assert used.log == log
+
+
+def test_verify_names_what_is_damaged_or_missing(used: Archiver) -> None:
+    used.run()
+    flipped = bytearray(NEW)
+    flipped[1000] ^= 1
+    (used.archive / NEW_NAME).write_bytes(bytes(flipped))
+    (used.archive / OLD_NAME).rename(used.archive / "renamed.json")
+    asked = len(used.api.requests)
+    result = used.run("--verify")
+    assert result.code == 1
+    assert result.err.splitlines() == [
+        f"{OLD_NAME} is missing or unreadable: No such file or directory.",
+        f"{NEW_NAME} is damaged: its MD5 is {md5(bytes(flipped))}, in MD5SUMS {md5(NEW)}.",
+    ]
+    assert result.out.splitlines() == [
+        "renamed.json is not listed in MD5SUMS.",
+        "0 of 2 files listed in MD5SUMS are whole.",
+    ]
+    assert len(used.api.requests) == asked
+
+
+def test_verify_without_md5sums_is_no_success(used: Archiver) -> None:
+    (used.archive / "MD5SUMS").unlink()
+    result = used.run("--verify")
+    assert result.code == 1
+    assert f"{OLD_NAME} is not listed" in result.out
+
+
+def test_verify_a_torn_md5sums(used: Archiver) -> None:
+    sums = used.archive / "MD5SUMS"
+    sums.write_bytes(sums.read_bytes()[:40])
+    assert used.run("--verify").code == 1
+    sums.write_bytes(sums.read_bytes()[:20])
+    assert used.run("--verify").code == 1
+
+
+def test_verify_reads_what_md5sum_writes(used: Archiver) -> None:
+    (used.archive / "MD5SUMS").write_text(f"{md5(OLD).upper()} *{OLD_NAME}\n")
+    assert used.run("--verify").code == 0
+
+
+def test_verify_before_the_first_run(fresh: Archiver) -> None:
+    assert fresh.run("--verify").code == 0
+    result = fresh.run("--verify", STORAGE_DIR="elsewhere")
+    assert result.code == 1
+    assert_one_sentence(result.err, str(fresh.folder / "elsewhere"))
