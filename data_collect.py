@@ -21,6 +21,7 @@ Exit codes: 0 archived or unchanged, 1 failed, 2 a wrong option or setting,
 import argparse
 import contextlib
 import datetime
+import email.message
 import email.utils
 import functools
 import hashlib
@@ -29,11 +30,16 @@ import logging
 import os
 import re
 import signal
+import smtplib
+import socket
+import ssl
 import sys
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import ijson
 import requests
@@ -57,12 +63,18 @@ READ_TIMEOUT = 600.0  # seconds without a byte: the first one may take minutes
 MAX_RUNTIME = 6 * 3600.0  # seconds for the whole run
 ATTEMPTS = 5  # in all, for the country codes and again for the works
 RETRY_DELAY = 60.0  # seconds before the second attempt, and twice as long each time after
+HEALTHCHECKS_URL = ""  # https://hc-ping.com/your-uuid, for example; empty: not used
+WEBHOOK_URL = ""  # of Slack, Mattermost or Discord (there with /slack behind it or without)
+SMTP_URL = ""  # smtps://user:password@host:465 or smtp://host:587
+EMAIL_FROM = ""
+EMAIL_TO = ""  # one address, or several with commas between
 
 # Of each setting: the type, what it must look like, and that in words.
 LEVELS = "DEBUG|INFO|WARNING|ERROR|CRITICAL"
-ADDRESS = r"https?://([^/?#@\s]*@)?([\w.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][!-~]*)?"
+ADDRESS = r"https?://([!-~]*@)?([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][!-~]*)?"
 PREFIX = "([A-Za-z0-9_-][A-Za-z0-9_. -]{0,99})?"
 ABOVE_0 = r"(?=.*[1-9])[0-9]{1,6}(\.[0-9]+)?"
+Send = Callable[[str, str], None]  # of a channel: it is given the event and a text
 RULES: List[Tuple[str, Callable[[str], Any], str, str]] = [
     ("DATA_API_URL COUNTRY_CODE_API_URL", str, ADDRESS, "an http:// or https:// address"),
     ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", os.path.expanduser, ".+", "a path"),
@@ -70,11 +82,18 @@ RULES: List[Tuple[str, Callable[[str], Any], str, str]] = [
     ("ARCHIVE_FILENAME_PREFIX", str, PREFIX, "letters, digits, and _ . - inside"),
     ("CHUNK_SIZE ATTEMPTS", int, "[1-9][0-9]{0,8}", "a whole number from 1 to 999999999"),
     ("CONNECT_TIMEOUT READ_TIMEOUT MAX_RUNTIME", float, ABOVE_0, "above 0 and below 1000000"),
+    ("HEALTHCHECKS_URL WEBHOOK_URL", str, f"({ADDRESS})?", "an http:// or https:// address"),
+    ("SMTP_URL", str, f"({ADDRESS.replace('http', 'smtp')})?", "smtp:// or smtps:// and a host"),
+    ("EMAIL_FROM EMAIL_TO", str, r"([^@\r\n]+@[^@\r\n]+)*", "an email address, or several"),
     ("RETRY_DELAY", float, r"[0-9]{1,6}(\.[0-9]+)?", "0 or more and below 1000000"),
 ]
 HEADERS = {"User-Agent": "lumiere-vod-archiver/2.0", "Accept": "application/json"}
 # A thousand brackets opened in a row: ijson's memory grows with their square, to 25 GB at 100,000.
 TOO_DEEP, NO_BRACKETS = rb"[\[{]{1000}", bytes(set(range(256)) - set(b"[]{}"))
+NAMES = sys.getfilesystemencoding()  # of files in MD5SUMS: not always UTF-8 under cron
+PATIENCE = 20  # seconds for all channels together, at the start of a run and at its end
+ENDPOINTS = {"start": "/start", "fail": "/fail", "test": "/log"}  # of Healthchecks
+SUBJECTS = {"new": "new dataset", "fail": "the archiver failed", "test": "test"}
 PART = ".lumiere.part"  # the hidden file in which contents grow until they are given their name
 MD5: Any = hashlib.md5
 if sys.version_info >= (3, 9):  # where a system in FIPS mode can be told that nothing is secured
@@ -101,50 +120,61 @@ def main(arguments: Optional[List[str]] = None) -> int:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--verify", action="store_true", help="re-hash the archive; no download")
+    note = "send a test over each channel that is set; no download"
+    parser.add_argument("--test-notifications", action="store_true", help=note)
     options = parser.parse_args(arguments)
     complaint = load_settings()
     if complaint:
         print(complaint, file=sys.stderr)
         return 2
+    if options.test_notifications:
+        return test_notifications()
+    heed_signals(stop, 0 if options.verify else MAX_RUNTIME)
+    code, event = 1, "fail"
     try:
-        return verify() if options.verify else monthly_run()
+        if options.verify:
+            return verify()
+        start_log()
+        event, text = monthly_run()
+        code = 0
     except Failure as failure:
-        log.error("%s.", failure)
+        text = f"{failure}."
     except Stopped as stopped:
-        text, exit_code = stopped.args
-        log.error("%s; the temporary file is removed.", text)
-        return int(exit_code)
+        text, code = stopped.args
     except OSError as error:
-        log.error("Could not go on in %s: %s; its datasets are whole.", STORAGE_DIR, error)
-    except Exception:
-        log.exception("An unexpected error; please report it with the lines that follow.")
-    finally:
-        if hasattr(signal, "setitimer"):  # an alarm after the end would kill Python itself
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    return 1
+        text = f"Could not go on in {STORAGE_DIR}: {error}; its datasets are whole."
+    except Exception as error:  # its text may hold a secret
+        frames = traceback.extract_tb(error.__traceback__)
+        steps = " ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
+        text = f"Unexpected {type(error).__name__}; please report it ({steps})."
+    heed_signals(signal.SIG_DFL, 0)
+    log.log(logging.ERROR if code else logging.INFO, text)
+    if event == "new" and not WATCHED:
+        write_out(sys.stdout, text + "\n")  # for cron to mail
+    tell(event, text)
+    return code
 
 
-def monthly_run() -> int:
-    """Archive the API's dataset unless that is done; raises Failure, OSError or Stopped."""
-    start_log()
-    catch_signals()
+def monthly_run() -> Tuple[str, str]:
+    """Archive the API's dataset unless that is done, and return what came of it: "new" or
+    "unchanged", and a sentence. Raises Failure, OSError or Stopped.
+    """
     os.makedirs(STORAGE_DIR, exist_ok=True)
     os.chdir(STORAGE_DIR)  # from here on, a name without a folder is a file of the archive
     with open(".lock", "a") as lock:  # never removed: two runs could then lock two files
         take(lock)
         log.info("Run started; the archive is %s.", STORAGE_DIR)
+        tell("start", "")
         try:
             codes = persevere(ask_country_codes)
             dataset = persevere(lambda: receive(codes))
-            if dataset:
-                archive(*dataset)
-            else:
-                log.info("Unchanged: the API still serves the last dataset.")
+            if not dataset:
+                return "unchanged", "Unchanged: the API still serves the last dataset."
+            return archive(*dataset)
         finally:
             for path in (PART, part_of(LAST_CHECKSUM_FILE)):
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(path)
-    return 0
 
 
 def take(lock: IO[str]) -> None:
@@ -202,8 +232,10 @@ def ask(method: str, url: str, question: Optional[Dict[str, Any]] = None) -> req
         response = requests.request(
             method, url, json=question, headers=HEADERS, stream=True, timeout=timeout, hooks=hooks
         )
-    except (requests.RequestException, ValueError) as error:  # ValueError: a redirect to nowhere
-        curable = isinstance(error, (requests.ConnectionError, requests.Timeout))
+    except Failure:
+        raise
+    except Exception as error:  # of requests or, from behind a redirect, of urllib3
+        curable = not isinstance(error, (ValueError, requests.TooManyRedirects))
         raise Failure(f"{shown(url)} could not be asked: {reason(error)}", curable) from None
     # Without this, urllib3 1.26 takes less than Content-Length for the whole.
     response.raw.enforce_content_length = True
@@ -214,7 +246,7 @@ def judge(response: requests.Response, **_: Any) -> None:
     """Raise Failure at an answer, or a step on the way to it, that is of no use."""
     status, headers, wait = response.status_code, response.headers, None
     lost_post = status in (301, 302, 303) and response.request.method == "POST"  # it becomes a GET
-    if status == 200 or (response.is_redirect and not lost_post):
+    if status == 200 or (response.is_redirect and headers["Location"] and not lost_post):
         return
     response.close()
     text = f"{shown(response.url)} answered with status {status}"
@@ -230,12 +262,27 @@ def judge(response: requests.Response, **_: Any) -> None:
 
 
 def chunks_of(response: requests.Response) -> Iterator[bytes]:
-    """Yield a body in chunks of about CHUNK_SIZE bytes; raises Failure where it breaks off."""
+    """Yield a body in chunks of about CHUNK_SIZE bytes, and show on a terminal how far it is;
+    raises Failure where it breaks off.
+    """
+    length = response.headers.get("Content-Length", "")
+    total = int(length) if length.isdigit() and "Content-Encoding" not in response.headers else 0
+    size, started = 0, time.monotonic()
+    due = started + 0.25
     try:
-        yield from response.iter_content(CHUNK_SIZE)
+        for chunk in response.iter_content(CHUNK_SIZE):
+            size, now = size + len(chunk), time.monotonic()
+            if WATCHED and now >= due:
+                share = f", {size / total:.0%}" if total else ""
+                rate = size / 1e6 / max(now - started, 0.001)
+                write_out(sys.stderr, f"\r{f'{size / 1e6:,.1f} MB, {rate:.1f} MB/s{share}':<60}")
+                due = now + 0.25
+            yield chunk
     except Exception as error:  # requests 2.27 lets some of urllib3's own through
         text = f"The transfer from {shown(response.url)} broke off: {reason(error)}"
         raise Failure(text, curable=True) from None
+    finally:
+        write_out(sys.stderr, f"\r{'':60}\r" if WATCHED else "")
 
 
 def receive(codes: List[str]) -> Optional[Tuple[str, int, int, int, str]]:
@@ -249,7 +296,8 @@ def receive(codes: List[str]) -> Optional[Tuple[str, int, int, int, str]]:
         file.flush()
         os.fsync(file.fileno())
     try:
-        return (md5, size, *check())
+        where = f"The answer of {shown(DATA_API_URL)}"
+        return (md5, size, *check(PART, where))
     except Failure as failure:
         os.makedirs("rejected", exist_ok=True)
         move(PART, os.path.join("rejected", md5 + ".txt"))  # so the same bytes are kept only once
@@ -280,30 +328,31 @@ def download(codes: List[str], file: IO[bytes]) -> Tuple[str, int]:
     return md5.hexdigest(), size
 
 
-def check() -> Tuple[int, int, str]:
-    """Read what was received to its end; return works, presences and the newest presence_date.
+def check(path: str, where: str) -> Tuple[int, int, str]:
+    """Read a file to its end; return its works, presences and newest presence_date.
 
     Raises Failure unless it is one whole array of works, some of them with a usable date.
     """
     log.debug("Checking with the %s backend of ijson.", ijson.backend)
-    answer = f"The answer of {shown(DATA_API_URL)} is"
-    with open(PART, "rb") as file:
-        blocks = iter(lambda: file.read(CHUNK_SIZE), b"")
+    with open(path, "rb") as file:
+        blocks = iter(lambda: file.read(1 << 18), b"")
         if any(re.search(TOO_DEEP, block.translate(None, NO_BRACKETS)) for block in blocks):
-            raise Failure(f"{answer} no dataset but brackets within brackets")
+            raise Failure(f"{where} is no dataset but brackets within brackets")
         try:
             file.seek(0)
             is_array = next(ijson.basic_parse(file))[0] == "start_array"
             file.seek(0)
             works, presences, dated, newest = count(ijson.items(file, "item"))
-        except (ijson.JSONError, ValueError):
-            raise Failure(f"{answer} not whole, well-formed JSON", curable=True) from None
+        except OSError:
+            raise
+        except Exception:  # JSONError or ValueError; ArithmeticError, SystemError at huge numbers
+            raise Failure(f"{where} is not whole, well-formed JSON", curable=True) from None
     if not works or not is_array:  # in an object, items() would find the key "item"
-        raise Failure(f"{answer} not an array of works")
+        raise Failure(f"{where} is not an array of works")
     if not dated:
-        raise Failure(f"{answer} an array of works without any usable presence_date")
+        raise Failure(f"{where} is an array of works without any usable presence_date")
     if dated < presences:
-        log.warning("%d presences without a usable date were passed over.", presences - dated)
+        log.warning("%d presences without a usable date in %s.", presences - dated, path)
     return works, presences, newest
 
 
@@ -334,27 +383,48 @@ def iso_date(text: str) -> str:
         return ""
 
 
-def archive(md5: str, size: int, works: int, presences: int, date: str) -> None:
-    """Publish what was received, unless these bytes stand in the archive; raises OSError."""
-    md5sums, names = read_md5sums(), [n for n in dataset_names() if os.path.getsize(n) == size]
-    name = next((name for name in names if md5_of(name) == md5), None)
-    known = name is not None and md5sums.get(name) == md5
-    if name is None:
+def archive(md5: str, size: int, works: int, presences: int, date: str) -> Tuple[str, str]:
+    """Publish what was received unless the archive has these bytes; return as monthly_run() does.
+
+    Raises OSError.
+    """
+    heed_signals(signal.SIG_IGN, 0)  # seconds from the end, and what is archived must be told
+    md5sums = read_md5sums()
+    same_size = (name for name in dataset_names() if os.path.getsize(name) == size)
+    name = next((name for name in same_size if md5_of(name) == md5), "")
+    known = md5sums.get(name) == md5
+    if not name:
         name = free_name(date)
         move(PART, name)
     if not known:
-        md5sums[name] = md5
-        replace_text("MD5SUMS", "".join(f"{md5sums[n]}  {n}\n" for n in md5sums))
+        list_md5s({name: md5})
     replace_text(LAST_CHECKSUM_FILE, f"{md5}\n")
     if known:
-        log.info("Unchanged: the archive has this dataset as %s.", name)
-        return
-    text = f"New dataset: {name}, {size:,} bytes, {works:,} works, {presences:,} presences, "
-    text += f"MD5 {md5}."
-    log.info(text)
-    if not WATCHED:
-        with contextlib.suppress(OSError):  # the dataset is safe, whatever becomes of stdout
-            os.write(1, f"{text}\n".encode())
+        return "unchanged", f"Unchanged: the archive has this dataset as {name}."
+    return "new", announcement(name, md5, size, works, presences)
+
+
+def announcement(name: str, md5: str, size: int, works: int, presences: int) -> str:
+    """Describe a new dataset, and how it differs from the newest earlier one; raises OSError."""
+    kind, more_works, more_presences = "New dataset", "", ""
+    older = [other for other in dataset_names() if ("", 0) < edition(other) < edition(name)]
+    if older:
+        earlier = max(older, key=edition)
+        if edition(earlier)[0] == edition(name)[0]:
+            kind = f"Revised dataset for {edition(name)[0]}"
+        with contextlib.suppress(Failure):  # of an earlier one that is damaged
+            old_works, old_presences, _ = check(earlier, earlier)
+            more_works = f" ({works - old_works:+,})"
+            more_presences = f" ({presences - old_presences:+,})"
+    counts = f"{works:,} works{more_works}, {presences:,} presences{more_presences}"
+    return f"{kind}: {name}, {size:,} bytes, {counts}, MD5 {md5}."
+
+
+def edition(name: str) -> Tuple[str, int]:
+    """Read the date and number in a dataset's name; ("", 0) where the name is of another kind."""
+    prefix = re.escape(ARCHIVE_FILENAME_PREFIX)
+    match = re.fullmatch(prefix + r"(\d{4}-\d\d-\d\d)(?:_(\d+))?\.json", name)
+    return (match.group(1), int(match.group(2) or 0)) if match else ("", 0)
 
 
 def free_name(date: str) -> str:
@@ -378,17 +448,28 @@ def verify() -> int:
             found, trouble = "?", f"missing or unreadable: {error.strerror}"
         if found != md5:
             wrong += 1
-            log.error("%s is %s.", name, trouble)
+            write_out(sys.stderr, f"{name} is {trouble}.\n")
     for name in names:
         if name not in md5sums:
-            print(f"{name} is not listed in MD5SUMS.")
-    print(f"{len(md5sums) - wrong} of {len(md5sums)} files listed in MD5SUMS are whole.")
+            write_out(sys.stdout, f"{name} is not listed in MD5SUMS.\n")
+    whole = len(md5sums) - wrong
+    write_out(sys.stdout, f"{whole} of {len(md5sums)} files listed in MD5SUMS are whole.\n")
     return 1 if wrong or (names and not md5sums) else 0
 
 
 def read_md5sums() -> Dict[str, str]:
     """Read the archive's MD5SUMS, as md5sum writes it: MD5 by file name; raises OSError."""
-    return {line[34:]: line[:32].lower() for line in read_text("MD5SUMS").splitlines()}
+    return {line[34:]: line[:32].lower() for line in read_text("MD5SUMS").split("\n") if line}
+
+
+def list_md5s(new: Dict[str, str]) -> None:
+    """Add files to MD5SUMS, and datasets that no earlier run came to list; raises OSError."""
+    missed = [name for name in dataset_names() if edition(name) > ("", 0)]
+    listed = read_md5sums()
+    new.update((name, md5_of(name)) for name in missed if name not in listed and name not in new)
+    lines = [line for line in read_text("MD5SUMS").split("\n") if line and line[34:] not in new]
+    lines += [f"{md5}  {name}" for name, md5 in sorted(new.items())]
+    replace_text("MD5SUMS", "\n".join([*lines, ""]))
 
 
 def dataset_names() -> List[str]:
@@ -405,7 +486,7 @@ def part_of(path: str) -> str:
 def read_text(path: str) -> str:
     """Read a small text file, "" if there is none; raises OSError."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding=NAMES, errors="surrogateescape") as file:
             return file.read()
     except FileNotFoundError:
         return ""
@@ -413,7 +494,7 @@ def read_text(path: str) -> str:
 
 def replace_text(path: str, text: str) -> None:
     """Give a small text file new contents, all at once and durably; raises OSError."""
-    with open(part_of(path), "w", encoding="utf-8", errors="surrogateescape") as file:
+    with open(part_of(path), "w", encoding=NAMES, errors="surrogateescape") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -451,6 +532,8 @@ def load_settings() -> str:
                 return f"{'LUMIERE_' if text else ''}{name} must be {expected}."
             value = convert(value)
             globals()[name] = os.path.join(here, value) if convert is os.path.expanduser else value
+    if len({bool(SMTP_URL), bool(EMAIL_FROM), bool(EMAIL_TO)}) > 1:
+        return "SMTP_URL, EMAIL_FROM and EMAIL_TO must be set together."
     return ""
 
 
@@ -459,28 +542,143 @@ def start_log() -> None:
     logging.raiseExceptions = False  # a full disk under the log is no reason for tracebacks
     stream = open(LOG_FILE, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     file = logging.StreamHandler(stream)
-    console = logging.StreamHandler()
+    console = Console()
     console.setLevel(logging.ERROR)
-    for handler in (file, console) if WATCHED else (file,):
+    handlers: List[logging.Handler] = [file, console]
+    for handler in handlers if WATCHED else handlers[:1]:
         handler.setLevel(LOG_LEVEL)
         handler.setFormatter(logging.Formatter("%(asctime)s - %(levelname)s - %(message)s"))
-    log.handlers[:] = [console, file]
+    log.handlers[:] = handlers
     log.setLevel(logging.DEBUG)
 
 
-def catch_signals() -> None:
-    """Raise Stopped on Ctrl-C, SIGTERM and after MAX_RUNTIME."""
+class Console(logging.Handler):
+    """Shows log lines on stderr."""
 
-    def stop(number: int, _frame: Any) -> None:
-        if number in (signal.SIGINT, signal.SIGTERM):
-            raise Stopped(f"Interrupted by {signal.Signals(number).name}", 128 + number)
-        raise Stopped(f"Not done after MAX_RUNTIME, {MAX_RUNTIME:g} s", 1)
+    def emit(self, record: logging.LogRecord) -> None:
+        write_out(sys.stderr, self.format(record) + "\n")
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
-    if hasattr(signal, "SIGALRM"):  # else it is Windows, where the Task Scheduler ends a run
-        signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, MAX_RUNTIME, 10)  # again, should one be swallowed
+
+def stop(number: int, _frame: Any) -> None:
+    """End the run on a signal: Ctrl-C, SIGTERM, or the alarm that MAX_RUNTIME sets."""
+    heed_signals(signal.SIG_IGN, 0)  # a second one must not disturb the ending
+    if number in (signal.SIGINT, signal.SIGTERM):
+        name = signal.Signals(number).name
+        raise Stopped(f"Interrupted by {name}; the temporary file is removed.", 128 + number)
+    raise Stopped(f"Not done within MAX_RUNTIME, {MAX_RUNTIME:g} s; nothing is left behind.", 1)
+
+
+def heed_signals(handler: Any, seconds: float) -> None:
+    """Give the signals that end a run a handler, and set the alarm; with 0 seconds, unset it."""
+    if hasattr(signal, "setitimer"):  # else it is Windows, where the Task Scheduler ends a run
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, seconds, 10)  # again, should one be swallowed
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
+
+
+def tell(event: str, text: str) -> Dict[str, str]:
+    """Send a text over the channels that are set and meant for this event ("start", "unchanged",
+    "new", "fail" or "test"), each in bounded time; return what went wrong by channel, or "".
+    """
+    troubles: Dict[str, str] = {}
+
+    def attempt(channel: str, send: Send) -> None:
+        try:
+            send(event, text)
+            troubles[channel] = ""
+        except Exception as error:
+            troubles[channel] = str(error) if isinstance(error, Failure) else reason(error)
+
+    channels: List[Tuple[str, str, Send]] = [("Healthchecks", HEALTHCHECKS_URL, ping)]
+    if event in ("new", "fail", "test"):
+        channels += [("webhook", WEBHOOK_URL, call_webhook), ("email", SMTP_URL, send_mail)]
+    threads = [Thread(target=attempt, args=(n, f), daemon=True) for n, url, f in channels if url]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + PATIENCE
+    for thread in threads:
+        thread.join(max(0, deadline - time.monotonic()))
+    for channel, url, _ in channels:
+        if url and troubles.setdefault(channel, f"not done after {PATIENCE} s"):
+            log.warning("The %s channel failed: %s.", channel, troubles[channel])
+    return troubles
+
+
+def ping(event: str, text: str) -> None:
+    """Tell Healthchecks (https://healthchecks.io/docs/http_api/); raises what post() does."""
+    parts = urlsplit(HEALTHCHECKS_URL)
+    path = parts.path.rstrip("/") + ENDPOINTS.get(event, "")
+    for pause in (1, 1, 0):
+        try:
+            post(parts._replace(path=path).geturl(), data=text.encode())
+            break
+        except Exception:
+            if not pause:
+                raise
+        time.sleep(pause)
+
+
+def call_webhook(_event: str, text: str) -> None:
+    """Tell a webhook, in the words of Slack, Mattermost and Discord; raises what post() does."""
+    text = f"LUMIERE VOD archiver on {socket.gethostname()}: {text}"[:2000]
+    post(WEBHOOK_URL, json={"text": text, "content": text})
+
+
+def post(url: str, **body: Any) -> None:
+    """POST to an address and expect a status of 2xx; raises Failure or RequestException."""
+    with requests.post(
+        url, headers=HEADERS, timeout=5, allow_redirects=False, stream=True, **body
+    ) as response:
+        if not 200 <= response.status_code < 300:
+            raise Failure(f"answered with status {response.status_code}")
+
+
+def send_mail(event: str, text: str) -> None:
+    """Send an email to all of EMAIL_TO; raises Failure, SMTPException or OSError."""
+    parts, context = urlsplit(SMTP_URL), ssl.create_default_context()
+    host, tls = parts.hostname or "", parts.scheme == "smtps"
+    message = email.message.EmailMessage()
+    message["Subject"] = f"LUMIERE VOD: {SUBJECTS[event]} ({socket.gethostname()})"
+    message["From"], message["To"] = EMAIL_FROM, EMAIL_TO
+    message["Date"], message["Message-ID"] = email.utils.formatdate(), email.utils.make_msgid()
+    message.set_content(text)
+    connection: smtplib.SMTP
+    if tls:
+        connection = smtplib.SMTP_SSL(host, parts.port or 465, timeout=10, context=context)
+    else:
+        connection = smtplib.SMTP(host, parts.port or 587, timeout=10)
+    with connection as server:
+        server.ehlo()
+        if not tls and server.has_extn("starttls"):
+            server.starttls(context=context)
+            tls = True
+        if parts.username and not tls:
+            raise Failure("no TLS is offered, and no password is sent without it")
+        if parts.username:
+            server.login(unquote(parts.username), unquote(parts.password or ""))
+        refused = server.send_message(message)
+    if refused:
+        raise Failure(f"{len(refused)} of the addresses were refused")
+
+
+def test_notifications() -> int:
+    """Send a test over each channel, say for each whether it went, and return the exit code."""
+    troubles = tell("test", "This is a test of the LUMIERE VOD archiver's notifications.")
+    for channel, trouble in troubles.items():
+        print(f"{channel}: {trouble or 'sent'}.")
+    if not troubles:
+        print("No channel is set: see HEALTHCHECKS_URL, WEBHOOK_URL and SMTP_URL.", file=sys.stderr)
+        return 2
+    return 1 if any(troubles.values()) else 0
+
+
+def write_out(stream: Optional[IO[str]], text: str) -> None:
+    """Write to stdout or stderr at once, if it is there; what becomes of it can't hurt the run."""
+    if stream:
+        with contextlib.suppress(OSError):
+            os.write(stream.fileno(), text.encode(errors="backslashreplace"))
 
 
 def reason(error: BaseException) -> str:

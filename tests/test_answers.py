@@ -289,6 +289,23 @@ def test_a_redirect_to_nowhere(used: Archiver, location: Optional[str], status: 
     assert_recovers(used)
 
 
+@pytest.mark.parametrize("status", ["307", "308"])
+def test_a_redirect_with_a_broken_body_is_asked_again(used: Archiver, status: str) -> None:
+    headers = ["Location: /b", "Content-Encoding: gzip"]
+    broken = answer(b"12345", status=f"{status} Moved", headers=headers, length=50)
+    used.api.on(WORKS, broken, answer(NEW))
+    assert used.run().code == 0
+    assert used.files() == archived(OLD, NEW)
+
+
+def test_a_redirect_is_no_dataset(used: Archiver) -> None:
+    used.api.on(WORKS, answer(NEW, status="308 Moved", headers=["Location:"]))
+    with unchanged(used):
+        result = used.run()
+    assert result.code == 1
+    assert_one_sentence(result.err, "308")
+
+
 # Whole JSON of another shape, which time can't cure, and what the error says of it.
 OTHER_SHAPES: Dict[str, "tuple[bytes, str]"] = {
     "no works": (b"[]", "not an array of works"),
@@ -316,6 +333,7 @@ NO_JSON: Dict[str, bytes] = {
     "bad UTF-8": DATED.replace(b"presences", b"pr\xe9sences"),
     "NaN": DATED.replace(b'"2026-09-30"', b"NaN"),
     "a comma too many": DATED[:-1] + b",]",
+    "a number beyond all bounds": DATED[:-2] + b', "id": 1e99999999999999999999}]',
     "not closed, deep": b"[" * 900,
 }
 

@@ -98,6 +98,33 @@ def test_max_runtime_ends_a_delay(used: Archiver) -> None:
     assert_one_sentence(result.err, "MAX_RUNTIME")
 
 
+@posix
+def test_interrupted_twice(used: Archiver, pause: Pause) -> None:
+    """The second signal comes while the first one is still at work."""
+    child = used.start()
+    pause.wait()
+    for _ in range(20):
+        child.terminate()
+    result = finish(child)
+    assert result.code == 143
+    assert_one_sentence(result.err, "SIGTERM")
+    assert_recovers(used)
+
+
+@posix
+def test_verify_interrupted(used: Archiver) -> None:
+    """Hashing a file that never ends, here a pipe."""
+    os.mkfifo(str(used.archive / "endless"))
+    with open(str(used.archive / "MD5SUMS"), "a") as sums:
+        sums.write(f"{md5(b'')}  endless\n")
+    child = used.start("--verify")
+    with open(str(used.archive / "endless"), "wb"):  # waits until it is being read
+        child.send_signal(signal.SIGINT)
+        result = finish(child)
+    assert result.code == 130
+    assert_one_sentence(result.err, "SIGINT")
+
+
 def wait_for(condition: Callable[[], bool]) -> None:
     """Wait until something has happened that can only be looked for."""
     for _ in range(3000):
@@ -314,6 +341,32 @@ def test_fault_at_each_step(used: Archiver, call: str, fault: str) -> None:
             said = re.sub("(?m)^strace: .*\n", "", result.err)
             assert not said if result.code == 0 else re.fullmatch(r"[^\n]+\.\n", said), result
         assert_recovers(used)
+
+
+@strace
+@pytest.mark.parametrize("number", [2, 3])
+def test_killed_behind_a_publication_and_then_another_edition(used: Archiver, number: int) -> None:
+    """What the killed run published is listed by the next, whatever that finds."""
+    command, _ = traced(
+        used, "-e", "trace=rename", "-e", f"inject=rename:signal=KILL:when={number}"
+    )
+    used.run(before=command)
+    assert used.datasets() == {OLD_NAME: OLD, NEW_NAME: NEW}
+    latest = lumiere_api.dataset(date="2026-12-31")
+    used.api.on(WORKS, answer(latest))
+    assert used.run().code == 0
+    assert used.files() == archived(OLD, NEW, latest)
+
+
+@strace
+@posix
+def test_a_signal_amid_publishing_comes_too_late(used: Archiver) -> None:
+    """What is archived is told, or else nobody would ever hear of it."""
+    command, _ = traced(used, "-e", "trace=rename", "-e", "inject=rename:signal=TERM:when=2")
+    result = used.run(before=command)
+    assert result.code == 0
+    assert NEW_NAME in result.out
+    assert used.files() == archived(OLD, NEW)
 
 
 @strace
