@@ -1,0 +1,464 @@
+"""Who is told what, over real HTTP and real SMTP; and that no channel can hurt the run."""
+
+import asyncio
+import email
+import email.policy
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import pytest
+import trustme
+from aiosmtpd.smtp import SMTP, AuthResult
+from conftest import (
+    NEW,
+    NEW_NAME,
+    OLD,
+    WORKS,
+    Archiver,
+    archived,
+    assert_one_sentence,
+    finish,
+    md5,
+)
+from lumiere_api import answer, dataset, drip, raw, silence
+
+PING, HOOK = "/ping/5ecret-uuid", "/hooks/5ecret-token"
+PASSWORD = "5ecret p@ss/word%"
+SECRETS = ("5ecret", "p%40ss")
+
+
+class MailServer:
+    """A real SMTP server on a port of its own, in a thread of its own."""
+
+    def __init__(self, **options: Any) -> None:
+        self.mails: List[Any] = []
+        self.logins: List[str] = []
+        self.refuse = ""
+        tls = options.pop("ssl", None)
+        self._loop = asyncio.new_event_loop()
+        make = lambda: SMTP(self, loop=self._loop, authenticator=self._login, **options)  # noqa: E731
+        started = self._loop.create_server(make, "127.0.0.1", 0, ssl=tls)
+        self._server = self._loop.run_until_complete(started)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def _login(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> Any:
+        self.logins.append(f"{data.login.decode()}:{data.password.decode()}")
+        return AuthResult(success=data.password.decode() == PASSWORD, handled=False)
+
+    async def handle_RCPT(
+        self, server: Any, session: Any, envelope: Any, address: str, options: Any
+    ) -> str:
+        if address == self.refuse:
+            return "550 no such user"
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        self.mails.append(envelope)
+        return "250 OK"
+
+    def message(self) -> Any:
+        """The one mail that came."""
+        assert len(self.mails) == 1
+        return email.message_from_bytes(self.mails[0].content, policy=email.policy.default)
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._server.close()
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Who signs the mail servers' certificates."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """TLS for a server on loopback."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def told(used: Archiver, authority: trustme.CA, tmp_path: Path) -> Archiver:
+    """The archiver with pings and a webhook set, trusting the certificates' authority."""
+    bundle = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    used.api.on(PING, answer(b"OK"))
+    for end in ("/start", "/fail", "/log"):
+        used.api.on(PING + end, answer(b"OK"))
+    used.api.on(HOOK, answer(status="204 No Content"))
+    used.settings["LUMIERE_HEALTHCHECKS_URL"] = used.api.url + PING
+    used.settings["LUMIERE_WEBHOOK_URL"] = used.api.url + HOOK
+    used.settings["SSL_CERT_FILE"] = str(bundle)
+    return used
+
+
+def set_mail(archiver: Archiver, server: MailServer, scheme: str, user: str = "") -> None:
+    """Point the archiver at a mail server."""
+    archiver.settings["LUMIERE_SMTP_URL"] = f"{scheme}://{user}127.0.0.1:{server.port}"
+    archiver.settings["LUMIERE_EMAIL_FROM"] = "Archiver <archiver@example.org>"
+    archiver.settings["LUMIERE_EMAIL_TO"] = "anna@example.org, Bo Bø <bo@example.org>"
+
+
+@pytest.fixture
+def mail(request: Any, told: Archiver) -> Iterator[MailServer]:
+    """A mail server without TLS, and the archiver pointed at it."""
+    server = MailServer()
+    set_mail(told, server, "smtp")
+    yield server
+    server.stop()
+
+
+def heard(archiver: Archiver) -> List[str]:
+    """The pings and webhook calls that came, in their order."""
+    paths = [request.path for request in archiver.api.requests]
+    return [path for path in paths if not path.startswith("/api/")]
+
+
+def body(archiver: Archiver, path: str) -> str:
+    """What the last request to a path brought."""
+    return archiver.api.asked(path)[-1].body.decode("utf-8")
+
+
+def assert_no_secret(archiver: Archiver, *texts: str) -> None:
+    """Hold that neither the log nor any of these texts gives a secret away."""
+    for text in (archiver.log, *texts):
+        for secret in SECRETS:
+            assert secret not in text
+
+
+def test_a_new_dataset(told: Archiver, mail: MailServer) -> None:
+    result = told.run()
+    assert (result.code, result.err) == (0, "")
+    assert heard(told)[0] == PING + "/start"
+    assert sorted(heard(told)[1:]) == sorted([PING, HOOK])
+    assert {request.method for request in told.api.requests[1:]} == {"GET", "POST"}
+    message = result.out.strip()
+    assert_one_sentence(result.out, NEW_NAME, md5(NEW), f"{len(NEW):,} bytes")
+    works = [json.loads(data.decode()) for data in (OLD, NEW)]
+    counts = [sum(len(work["presences"]) for work in data) for data in works]
+    assert " 20 works (+0), " in message
+    assert f" {counts[1]} presences ({counts[1] - counts[0]:+d})" in message
+    assert body(told, PING) == message
+    called = json.loads(body(told, HOOK))
+    assert called["text"] == called["content"]
+    assert called["text"].endswith(message)
+    assert message in mail.message().get_content().replace("\n", " ")
+    assert_no_secret(told, result.out)
+
+
+def test_headers_of_a_mail(told: Archiver, mail: MailServer) -> None:
+    told.run()
+    message = mail.message()
+    assert "new dataset" in message["Subject"]
+    assert message["From"] == "Archiver <archiver@example.org>"
+    assert [address.addr_spec for address in message["To"].addresses] == [
+        "anna@example.org",
+        "bo@example.org",
+    ]
+    assert message["To"].addresses[1].display_name == "Bo Bø"
+    assert abs(message["Date"].datetime.timestamp() - time.time()) < 100
+    assert re.fullmatch(r"<[^<>@\s]+@[^<>@\s]+>", message["Message-ID"].strip())
+    assert message.get_content_charset() == "utf-8"
+    assert mail.mails[0].rcpt_tos == ["anna@example.org", "bo@example.org"]
+
+
+def test_unchanged(told: Archiver, mail: MailServer) -> None:
+    told.api.on(WORKS, answer(OLD))
+    assert told.run() == (0, "", "")
+    assert heard(told) == [PING + "/start", PING]
+    assert body(told, PING).startswith("Unchanged")
+    assert mail.mails == []
+
+
+def test_a_failure(told: Archiver, mail: MailServer) -> None:
+    told.api.on(WORKS, answer(b"<html>"))
+    result = told.run()
+    assert result.code == 1
+    assert heard(told)[0] == PING + "/start"
+    assert sorted(heard(told)[1:]) == sorted([PING + "/fail", HOOK])
+    message = result.err.strip()
+    for part in (told.api.url + WORKS, "attempt 2 of 2", md5(b"<html>"), "rejected"):
+        assert part in message
+    assert body(told, PING + "/fail") == message
+    assert message in json.loads(body(told, HOOK))["text"]
+    assert "failed" in mail.message()["Subject"]
+    assert message in mail.message().get_content().replace("\n", " ")
+
+
+def test_a_second_run_is_told_and_starts_nothing(told: Archiver) -> None:
+    with open(str(told.archive / ".lock"), "a") as lock:
+        if os.name != "posix":
+            pytest.skip("locks with flock")
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert told.run().code == 1
+    assert sorted(heard(told)) == sorted([PING + "/fail", HOOK])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("MAX_RUNTIME", 1)])
+def test_an_interruption_is_told(told: Archiver, mail: MailServer, name: str, code: int) -> None:
+    reached = threading.Event()
+
+    def wait(connection: socket.socket) -> None:
+        reached.set()
+        silence(connection)
+
+    told.api.on(WORKS, wait)
+    child = told.start(MAX_RUNTIME="3" if name == "MAX_RUNTIME" else "100")
+    assert reached.wait(60)
+    if name != "MAX_RUNTIME":
+        child.send_signal(getattr(signal, name))
+    result = finish(child)
+    assert result.code == code
+    assert_one_sentence(result.err, name)
+    assert body(told, PING + "/fail") == result.err.strip()
+    assert name in json.loads(body(told, HOOK))["text"]
+    assert name in mail.message().get_content()
+
+
+def test_a_revised_dataset(told: Archiver) -> None:
+    told.api.on(WORKS, answer(dataset(date="2026-06-30", count=30, seed=66)))
+    result = told.run()
+    assert_one_sentence(
+        result.out, "Revised dataset for 2026-06-30", "2026-06-30_1.json", "30 works (+10)"
+    )
+
+
+def test_compared_with_the_newest_earlier(told: Archiver) -> None:
+    for date, count in (("2026-03-31", 5), ("2026-12-31", 50), ("2026-09-30", 15)):
+        told.api.on(WORKS, answer(dataset(date=date, count=count)))
+        result = told.run()
+        assert result.code == 0
+    assert " 15 works (-5), " in result.out
+
+
+def test_the_first_dataset_is_compared_with_nothing(fresh: Archiver) -> None:
+    assert " 20 works, " in fresh.run().out
+
+
+def test_an_earlier_dataset_that_is_damaged(told: Archiver) -> None:
+    name = next(iter(told.datasets()))
+    (told.archive / name).write_bytes(OLD[:-100])
+    result = told.run()
+    assert (result.code, result.err) == (0, "")
+    assert " 20 works, " in result.out
+
+
+# Channels that fail
+
+
+def dead_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        return int(closed.getsockname()[1])
+
+
+@pytest.mark.parametrize("fault", ["hanging", "refused", "500", "redirect", "no HTTP"])
+def test_with_every_channel_down(told: Archiver, fault: str) -> None:
+    """A new dataset is archived, exit 0, each failure a WARNING, within a minute."""
+    faults = {
+        "500": answer(status="500 Oops"),
+        "redirect": answer(status="302 Found", headers=["Location: /5ecret"]),
+        "no HTTP": raw(b"220 hello\r\n"),
+    }
+    base = f"http://127.0.0.1:{dead_port()}" if fault == "refused" else told.api.url
+    for path in (PING, PING + "/start", HOOK):
+        told.api.on(path, faults.get(fault, silence))
+    if fault == "hanging":
+        told.api.on(PING, raw(b"HTTP/1.1 200 OK\r\nX: ", then=drip))
+    with socket.socket() as listening:  # and says nothing
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(5)
+        port = dead_port() if fault == "refused" else listening.getsockname()[1]
+        started = time.monotonic()
+        result = told.run(
+            HEALTHCHECKS_URL=base + PING,
+            WEBHOOK_URL=base + HOOK,
+            SMTP_URL=f"smtp://127.0.0.1:{port}",
+            EMAIL_FROM="a@example.org",
+            EMAIL_TO="b@example.org",
+            LOG_LEVEL="DEBUG",
+        )
+        assert time.monotonic() - started < 60
+    assert (result.code, result.err) == (0, "")
+    assert NEW_NAME in result.out
+    assert told.files() == archived(OLD, NEW)
+    warnings = re.findall(r" - WARNING - The (\w+) channel failed: ", told.log)
+    assert sorted(warnings) == ["Healthchecks", "Healthchecks", "email", "webhook"]
+    assert_no_secret(told, result.out)
+
+
+def test_a_ping_is_tried_again(told: Archiver) -> None:
+    told.api.on(PING, answer(status="502 Bad Gateway"), raw(b""), answer(b"OK"))
+    told.run()
+    assert heard(told).count(PING) == 3
+    assert "WARNING" not in told.log
+
+
+def test_any_2xx_is_success(told: Archiver) -> None:
+    told.api.on(HOOK, answer(status="299 Whatever"))
+    told.run()
+    assert "WARNING" not in told.log
+
+
+def test_a_long_message_is_cut_for_the_webhook(told: Archiver) -> None:
+    told.api.on("/" + "x" * 3000, answer(status="404 Not Found"))
+    told.run(DATA_API_URL=told.api.url + "/" + "x" * 3000)
+    assert len(json.loads(body(told, HOOK))["content"]) == 2000
+
+
+def test_the_query_of_a_ping_url_stays_behind_the_path(told: Archiver) -> None:
+    told.api.on("/p/start?create=1", answer(b"OK"))
+    told.api.on("/p?create=1", answer(b"OK"))
+    told.run(HEALTHCHECKS_URL=told.api.url + "/p/?create=1")
+    assert heard(told)[0] == "/p/start?create=1"
+    assert "/p?create=1" in heard(told)
+
+
+# Email
+
+
+def run_with_mail(archiver: Archiver, scheme: str, user: str, **options: Any) -> MailServer:
+    """Run once with a mail server of this kind."""
+    server = MailServer(**options)
+    try:
+        set_mail(archiver, server, scheme, user)
+        result = archiver.run(LOG_LEVEL="DEBUG")
+        assert (result.code, result.err) == (0, "")
+        assert_no_secret(archiver, result.out)
+    finally:
+        server.stop()
+    return server
+
+
+LOGIN = "us%40er:5ecret%20p%40ss%2Fword%25@"
+
+
+def test_tls_from_the_start(told: Archiver, server_tls: ssl.SSLContext) -> None:
+    server = run_with_mail(told, "smtps", LOGIN, ssl=server_tls, auth_require_tls=False)
+    assert len(server.mails) == 1
+    assert server.logins == [f"us@er:{PASSWORD}"]
+
+
+def test_starttls(told: Archiver, server_tls: ssl.SSLContext) -> None:
+    server = run_with_mail(told, "smtp", LOGIN, tls_context=server_tls, require_starttls=True)
+    assert len(server.mails) == 1
+    assert server.logins == [f"us@er:{PASSWORD}"]
+
+
+def test_no_password_without_tls(told: Archiver) -> None:
+    server = run_with_mail(told, "smtp", LOGIN, auth_require_tls=False)
+    assert (server.mails, server.logins) == ([], [])
+    assert "no TLS is offered" in told.log
+
+
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_an_unknown_certificate_is_refused(
+    told: Archiver, server_tls: ssl.SSLContext, scheme: str
+) -> None:
+    del told.settings["SSL_CERT_FILE"]
+    options = {"ssl": server_tls} if scheme == "smtps" else {"tls_context": server_tls}
+    server = run_with_mail(told, scheme, LOGIN, auth_require_tls=False, **options)
+    assert (server.mails, server.logins) == ([], [])
+    assert "WARNING - The email channel failed: " in told.log
+
+
+def test_a_wrong_password(told: Archiver, server_tls: ssl.SSLContext) -> None:
+    user = LOGIN.replace("word", "w0rd")
+    server = run_with_mail(told, "smtps", user, ssl=server_tls, auth_require_tls=False)
+    assert server.mails == []
+    assert "SMTPAuthenticationError" in told.log
+
+
+def test_one_address_refused(told: Archiver, mail: MailServer) -> None:
+    mail.refuse = "bo@example.org"
+    told.run()
+    assert mail.mails[0].rcpt_tos == ["anna@example.org"]
+    assert "1 of the addresses were refused" in told.log
+
+
+# --test-notifications
+
+
+def test_test_notifications(told: Archiver, mail: MailServer) -> None:
+    result = told.run("--test-notifications")
+    assert (result.code, result.err) == (0, "")
+    assert sorted(result.out.splitlines()) == [
+        "Healthchecks: sent.",
+        "email: sent.",
+        "webhook: sent.",
+    ]
+    assert sorted(heard(told)) == sorted([PING + "/log", HOOK])
+    assert "test" in mail.message()["Subject"]
+    assert told.api.asked(WORKS) == []
+    assert told.files() == archived(OLD)
+
+
+def test_test_notifications_with_a_channel_down(told: Archiver) -> None:
+    told.api.on(HOOK, answer(status="404 Not Found"))
+    result = told.run("--test-notifications")
+    assert result.code == 1
+    assert "webhook: answered with status 404.\n" in result.out
+    assert "Healthchecks: sent.\n" in result.out
+    assert_no_secret(told, result.out, result.err)
+
+
+def test_test_notifications_with_none_set(used: Archiver) -> None:
+    result = used.run("--test-notifications")
+    assert (result.code, result.out) == (2, "")
+    assert_one_sentence(result.err, "No channel is set")
+
+
+WRONG: Dict[str, str] = {
+    "HEALTHCHECKS_URL": "hc-ping.com/5ecret",
+    "WEBHOOK_URL": "ftp://5ecret",
+    "SMTP_URL": "https://user:5ecret@host",
+    "EMAIL_FROM": "nobody",
+    "EMAIL_TO": "nobody",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_settings(told: Archiver, mail: MailServer, name: str) -> None:
+    told.settings[f"LUMIERE_{name}"] = WRONG[name]
+    result = told.run()
+    assert result.code == 2
+    assert_one_sentence(result.err, f"LUMIERE_{name} must be ")
+    assert_no_secret(told, result.err)
+
+
+@pytest.mark.parametrize("name", ["SMTP_URL", "EMAIL_FROM", "EMAIL_TO"])
+def test_email_settings_go_together(told: Archiver, mail: MailServer, name: str) -> None:
+    told.settings[f"LUMIERE_{name}"] = ""
+    result = told.run()
+    assert result.code == 2
+    assert_one_sentence(result.err, "must be set together")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:5ecret@127.0.0.1:1/x?5ecret", "http://u:5ecret\uff1f@127.0.0.1/"]
+)
+def test_no_secret_of_the_api_address(used: Archiver, url: str) -> None:
+    result = used.run(DATA_API_URL=url, LOG_LEVEL="DEBUG")
+    assert result.code in (1, 2)
+    assert_one_sentence(result.err)
+    assert_no_secret(used, result.err)

@@ -1,0 +1,118 @@
+"""By hand, on a real terminal: the log and a progress line on stderr."""
+
+import gzip
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from typing import Tuple
+
+import pytest
+from conftest import NEW, OLD, WORKS, Archiver, archived
+from lumiere_api import Answer, head, raw
+
+pty = pytest.importorskip("pty", reason="pseudo-terminals of POSIX")
+
+
+def run_on_terminal(archiver: Archiver, *options: str) -> Tuple[int, str, str]:
+    """Run with stderr on a terminal and stdout on a pipe: exit code, stdout, what was shown."""
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [*archiver.command, *options],
+        env=archiver.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            data = os.read(ours, 65536)
+        except OSError:  # what Linux says at the end
+            break
+        if not data:
+            break
+        shown += data
+    out, _ = child.communicate(timeout=60)
+    os.close(ours)
+    return child.returncode, out.decode(), shown.decode()
+
+
+def in_parts(data: bytes, headers: Tuple[str, ...]) -> Answer:
+    """Answer in ten parts, a fifth of a second between them."""
+
+    def rest(connection: socket.socket) -> None:
+        size = len(data) // 10 + 1
+        for start in range(0, len(data), size):
+            connection.sendall(data[start : start + size])
+            time.sleep(0.2)
+
+    return raw(head("200 OK", headers), then=rest)
+
+
+def on_screen(shown: str) -> str:
+    """What is left on the screen: a carriage return starts the line anew."""
+    lines = []
+    for line in shown.replace("\r\n", "\n").split("\n"):
+        screen = ""
+        for part in line.split("\r"):
+            screen = part + screen[len(part) :]
+        lines.append(screen.rstrip())
+    return "\n".join(lines)
+
+
+LOG_LINE = r"\d{4}-\d\d-\d\d [\d:,]{12} - (INFO|WARNING|ERROR) - .*"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_log_and_progress(used: Archiver, known: bool) -> None:
+    length = (f"Content-Length: {len(NEW)}",) if known else ()
+    used.api.on(WORKS, in_parts(NEW, length))
+    used.settings["LUMIERE_CHUNK_SIZE"] = "1000"
+    code, out, shown = run_on_terminal(used)
+    assert (code, out) == (0, "")
+    assert used.files() == archived(OLD, NEW)
+    progress = re.findall(r"\r([\d,.]+) MB, ([\d.]+) MB/s(?:, (\d+)%)? *(?=\r)", shown)
+    assert 3 <= len(progress) <= 10  # in two seconds
+    assert all(bool(share) == known for _, _, share in progress)
+    assert on_screen(shown).splitlines() == used.log.splitlines()
+    assert all(re.fullmatch(LOG_LINE, line) for line in used.log.splitlines())
+
+
+def test_progress_of_a_packed_answer_claims_no_share(used: Archiver) -> None:
+    packed = gzip.compress(NEW)
+    headers = ("Content-Encoding: gzip", f"Content-Length: {len(packed)}")
+    used.api.on(WORKS, in_parts(packed, headers))
+    used.settings["LUMIERE_CHUNK_SIZE"] = "1000"
+    code, _, shown = run_on_terminal(used)
+    assert code == 0
+    assert "MB/s" in shown
+    assert "%" not in shown
+
+
+def test_progress_goes_before_a_failure_is_shown(used: Archiver) -> None:
+    used.api.on(WORKS, in_parts(NEW[:20000], (f"Content-Length: {len(NEW)}",)))
+    used.settings["LUMIERE_CHUNK_SIZE"] = "1000"
+    code, out, shown = run_on_terminal(used)
+    assert (code, out) == (1, "")
+    assert "MB/s" in shown
+    assert on_screen(shown).splitlines() == used.log.splitlines()
+    assert shown.count("ERROR") == 1
+
+
+def test_a_terminal_that_goes_away(used: Archiver) -> None:
+    """What can't be shown doesn't hurt the run."""
+    ours, theirs = pty.openpty()
+    used.api.on(WORKS, in_parts(NEW, ()))
+    ignore = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)  # noqa: E731
+    child = subprocess.Popen(
+        used.command, env=used.environment(), stderr=theirs, stdin=theirs, preexec_fn=ignore
+    )
+    os.close(theirs)
+    os.read(ours, 1)
+    os.close(ours)
+    assert child.wait(60) == 0
+    assert used.files() == archived(OLD, NEW)
