@@ -69,29 +69,45 @@ SMTP_URL = ""  # smtps://user:password@host:465 or smtp://host:587
 EMAIL_FROM = ""
 EMAIL_TO = ""  # one address, or several with commas between
 
-# Of each setting: the type, what it must look like, and that in words.
+
+
+def address(text: str) -> str:
+    """Return an address; raises ValueError at a port or an IPv6 host that can't be."""
+    _ = urlsplit(text).port
+    return text
+
+
+def beside_script(text: str) -> str:
+    """Make a path absolute; a relative one starts from this script's folder."""
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), os.path.expanduser(text))
+
+
+# Of settings: what turns text into a value, what the text must look like, and how to say that.
 LEVELS = "DEBUG|INFO|WARNING|ERROR|CRITICAL"
-ADDRESS = r"https?://([!-~]*@)?([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?([/?#][!-~]*)?"
-PREFIX = "([A-Za-z0-9_-][A-Za-z0-9_. -]{0,99})?"
-ABOVE_0 = r"(?=.*[1-9])[0-9]{1,6}(\.[0-9]+)?"
-Send = Callable[[str, str], None]  # of a channel: it is given the event and a text
+USER, HOST = r"([^/?#@\s\[\]\x7f-\U0010ffff]*@)?", r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
+ADDRESS = f"s?://{USER}{HOST}(:[0-9]{{1,5}})?([/?#][!-~]*)?"
+SECONDS = r"[0-9]{1,6}(\.[0-9]+)?"
 RULES: List[Tuple[str, Callable[[str], Any], str, str]] = [
-    ("DATA_API_URL COUNTRY_CODE_API_URL", str, ADDRESS, "an http:// or https:// address"),
-    ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", os.path.expanduser, ".+", "a path"),
-    ("LOG_LEVEL", str.upper, f"(?i){LEVELS}", LEVELS.replace("|", " or ")),
-    ("ARCHIVE_FILENAME_PREFIX", str, PREFIX, "letters, digits, and _ . - inside"),
-    ("CHUNK_SIZE ATTEMPTS", int, "[1-9][0-9]{0,8}", "a whole number from 1 to 999999999"),
-    ("CONNECT_TIMEOUT READ_TIMEOUT MAX_RUNTIME", float, ABOVE_0, "above 0 and below 1000000"),
-    ("HEALTHCHECKS_URL WEBHOOK_URL", str, f"({ADDRESS})?", "an http:// or https:// address"),
-    ("SMTP_URL", str, f"({ADDRESS.replace('http', 'smtp')})?", "smtp:// or smtps:// and a host"),
+    ("DATA_API_URL COUNTRY_CODE_API_URL", address, f"http{ADDRESS}", "an http(s):// address"),
+    ("HEALTHCHECKS_URL WEBHOOK_URL", address, f"(http{ADDRESS})?", "an http(s):// address"),
+    ("SMTP_URL", address, f"(smtp{ADDRESS})?", "an smtp(s):// address"),
     ("EMAIL_FROM EMAIL_TO", str, r"([^@\r\n]+@[^@\r\n]+)*", "an email address, or several"),
-    ("RETRY_DELAY", float, r"[0-9]{1,6}(\.[0-9]+)?", "0 or more and below 1000000"),
-]
+    ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", beside_script, ".+", "a path"),
+    ("LOG_LEVEL", str.upper, f"(?i){LEVELS}", LEVELS.replace("|", " or ")),
+    ("ARCHIVE_FILENAME_PREFIX", str, "([A-Za-z0-9_-][A-Za-z0-9_. -]{0,99})?",
+     "at most 100 letters, digits, _ and -, and behind the first also dots and spaces"),
+    ("CHUNK_SIZE ATTEMPTS", int, "[1-9][0-9]{0,8}", "a whole number from 1 to 999999999"),
+    ("CONNECT_TIMEOUT READ_TIMEOUT MAX_RUNTIME", float, f"(?=.*[1-9]){SECONDS}",
+     "a number of seconds above 0 and below 1000000"),
+    ("RETRY_DELAY", float, SECONDS, "a number of seconds below 1000000"),
+]  # fmt: skip
+Send = Callable[[str, str], None]  # what a channel does with an event and a text
 HEADERS = {"User-Agent": "lumiere-vod-archiver/2.0", "Accept": "application/json"}
-# A thousand brackets opened in a row: ijson's memory grows with their square, to 25 GB at 100,000.
+# A thousand brackets opened before one closes: ijson's memory grows with the square, to 25 GB for
+# 100,000.
 TOO_DEEP, NO_BRACKETS = rb"[\[{]{1000}", bytes(set(range(256)) - set(b"[]{}"))
-NAMES = sys.getfilesystemencoding()  # of files in MD5SUMS: not always UTF-8 under cron
-PATIENCE = 20  # seconds for all channels together, at the start of a run and at its end
+ENCODING = sys.getfilesystemencoding()  # of the names in MD5SUMS: not always UTF-8 under cron
+TELL_TIMEOUT = 20  # seconds for all channels together, at the start of a run and at its end
 ENDPOINTS = {"start": "/start", "fail": "/fail", "test": "/log"}  # of Healthchecks
 SUBJECTS = {"new": "new dataset", "fail": "the archiver failed", "test": "test"}
 PART = ".lumiere.part"  # the hidden file in which contents grow until they are given their name
@@ -130,7 +146,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if options.test_notifications:
         return test_notifications()
     heed_signals(stop, 0 if options.verify else MAX_RUNTIME)
-    code, event = 1, "fail"
+    code, event = 1, "" if options.verify else "fail"
     try:
         if options.verify:
             return verify()
@@ -142,7 +158,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except Stopped as stopped:
         text, code = stopped.args
     except OSError as error:
-        text = f"Could not go on in {STORAGE_DIR}: {error}; its datasets are whole."
+        text = f"Could not go on in {STORAGE_DIR}: {error}; no dataset was changed."
     except Exception as error:  # its text may hold a secret
         frames = traceback.extract_tb(error.__traceback__)
         steps = " ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
@@ -151,7 +167,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     log.log(logging.ERROR if code else logging.INFO, text)
     if event == "new" and not WATCHED:
         write_out(sys.stdout, text + "\n")  # for cron to mail
-    tell(event, text)
+    if event:
+        tell(event, text)
     return code
 
 
@@ -250,8 +267,8 @@ def judge(response: requests.Response, **_: Any) -> None:
         return
     response.close()
     text = f"{shown(response.url)} answered with status {status}"
-    if lost_post:
-        text += f": has it moved to {shown(urljoin(response.url, headers.get('Location', '')))!a}?"
+    if lost_post and "Location" in headers:
+        text += f": has it moved to {shown(urljoin(response.url, headers['Location']))!a}?"
     curable = status in (408, 429) or status >= 500
     with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError):  # nonsense
         after = headers["Retry-After"]  # seconds or a date: RFC 9110, 10.2.3
@@ -322,7 +339,7 @@ def download(codes: List[str], file: IO[bytes]) -> Tuple[str, int]:
             hashed = hasher.submit(md5.update, chunk)
     if not size:
         raise Failure(f"{shown(DATA_API_URL)} answered with nothing", curable=True)
-    seconds = time.monotonic() - started
+    seconds = max(time.monotonic() - started, 0.001)
     rate = size / 1e6 / seconds
     log.info("%s bytes in %.0f s (%.1f MB/s), MD5 %s.", f"{size:,}", seconds, rate, md5.hexdigest())
     return md5.hexdigest(), size
@@ -343,7 +360,7 @@ def check(path: str, where: str) -> Tuple[int, int, str]:
             is_array = next(ijson.basic_parse(file))[0] == "start_array"
             file.seek(0)
             works, presences, dated, newest = count(ijson.items(file, "item"))
-        except OSError:
+        except (OSError, MemoryError):
             raise
         except Exception:  # JSONError or ValueError; ArithmeticError, SystemError at huge numbers
             raise Failure(f"{where} is not whole, well-formed JSON", curable=True) from None
@@ -388,20 +405,21 @@ def archive(md5: str, size: int, works: int, presences: int, date: str) -> Tuple
 
     Raises OSError.
     """
-    heed_signals(signal.SIG_IGN, 0)  # seconds from the end, and what is archived must be told
     md5sums = read_md5sums()
     same_size = (name for name in dataset_names() if os.path.getsize(name) == size)
-    name = next((name for name in same_size if md5_of(name) == md5), "")
-    known = md5sums.get(name) == md5
-    if not name:
-        name = free_name(date)
+    found = next((name for name in same_size if md5_of(name) == md5), "")
+    known = md5sums.get(found) == md5  # if it is only found, a run was killed before it could tell
+    name = found or free_name(date)
+    text = f"Unchanged: the archive has this dataset as {name}."
+    if not known:
+        text = announcement(name, md5, size, works, presences)
+    heed_signals(signal.SIG_IGN, 0)  # what is published must be told, and it takes no time now
+    if not found:
         move(PART, name)
     if not known:
         list_md5s({name: md5})
     replace_text(LAST_CHECKSUM_FILE, f"{md5}\n")
-    if known:
-        return "unchanged", f"Unchanged: the archive has this dataset as {name}."
-    return "new", announcement(name, md5, size, works, presences)
+    return "unchanged" if known else "new", text
 
 
 def announcement(name: str, md5: str, size: int, works: int, presences: int) -> str:
@@ -412,7 +430,7 @@ def announcement(name: str, md5: str, size: int, works: int, presences: int) -> 
         earlier = max(older, key=edition)
         if edition(earlier)[0] == edition(name)[0]:
             kind = f"Revised dataset for {edition(name)[0]}"
-        with contextlib.suppress(Failure):  # of an earlier one that is damaged
+        with contextlib.suppress(Failure, OSError):  # of an earlier one that is damaged
             old_works, old_presences, _ = check(earlier, earlier)
             more_works = f" ({works - old_works:+,})"
             more_presences = f" ({presences - old_presences:+,})"
@@ -486,7 +504,7 @@ def part_of(path: str) -> str:
 def read_text(path: str) -> str:
     """Read a small text file, "" if there is none; raises OSError."""
     try:
-        with open(path, encoding=NAMES, errors="surrogateescape") as file:
+        with open(path, encoding=ENCODING, errors="surrogateescape") as file:
             return file.read()
     except FileNotFoundError:
         return ""
@@ -494,8 +512,8 @@ def read_text(path: str) -> str:
 
 def replace_text(path: str, text: str) -> None:
     """Give a small text file new contents, all at once and durably; raises OSError."""
-    with open(part_of(path), "w", encoding=NAMES, errors="surrogateescape") as file:
-        file.write(text)
+    with open(part_of(path), "wb") as file:
+        file.write(text.encode(ENCODING, "surrogateescape"))
         file.flush()
         os.fsync(file.fileno())
     move(part_of(path), path)
@@ -523,15 +541,17 @@ def md5_of(path: str) -> str:
 
 def load_settings() -> str:
     """Give each setting its value, from the environment or here; return what is wrong, or ""."""
-    here = os.path.dirname(os.path.abspath(__file__))
     for names, convert, pattern, expected in RULES:
         for name in names.split():
             text = os.environ.get(f"LUMIERE_{name}", "").strip()
             value = text or str(globals()[name])
-            if not re.fullmatch(pattern, value):
+            try:
+                fits = re.fullmatch(pattern, value)
+                globals()[name] = convert(value) if fits else value
+            except ValueError:
+                fits = None
+            if not fits:
                 return f"{'LUMIERE_' if text else ''}{name} must be {expected}."
-            value = convert(value)
-            globals()[name] = os.path.join(here, value) if convert is os.path.expanduser else value
     if len({bool(SMTP_URL), bool(EMAIL_FROM), bool(EMAIL_TO)}) > 1:
         return "SMTP_URL, EMAIL_FROM and EMAIL_TO must be set together."
     return ""
@@ -543,17 +563,17 @@ def start_log() -> None:
     stream = open(LOG_FILE, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
     file = logging.StreamHandler(stream)
     console = Console()
-    console.setLevel(logging.ERROR)
     handlers: List[logging.Handler] = [file, console]
     for handler in handlers if WATCHED else handlers[:1]:
         handler.setLevel(LOG_LEVEL)
         handler.setFormatter(logging.Formatter("%(asctime)s - %(levelname)s - %(message)s"))
+    console.setLevel(min(console.level or logging.ERROR, logging.ERROR))
     log.handlers[:] = handlers
     log.setLevel(logging.DEBUG)
 
 
 class Console(logging.Handler):
-    """Shows log lines on stderr."""
+    """Shows log lines on stderr, of which nothing is left to fail at the end of the process."""
 
     def emit(self, record: logging.LogRecord) -> None:
         write_out(sys.stderr, self.format(record) + "\n")
@@ -564,8 +584,8 @@ def stop(number: int, _frame: Any) -> None:
     heed_signals(signal.SIG_IGN, 0)  # a second one must not disturb the ending
     if number in (signal.SIGINT, signal.SIGTERM):
         name = signal.Signals(number).name
-        raise Stopped(f"Interrupted by {name}; the temporary file is removed.", 128 + number)
-    raise Stopped(f"Not done within MAX_RUNTIME, {MAX_RUNTIME:g} s; nothing is left behind.", 1)
+        raise Stopped(f"Interrupted by {name}; no temporary file is left.", 128 + number)
+    raise Stopped(f"Not done within MAX_RUNTIME, {MAX_RUNTIME:g} s; no temporary file is left.", 1)
 
 
 def heed_signals(handler: Any, seconds: float) -> None:
@@ -582,7 +602,11 @@ def tell(event: str, text: str) -> Dict[str, str]:
     """Send a text over the channels that are set and meant for this event ("start", "unchanged",
     "new", "fail" or "test"), each in bounded time; return what went wrong by channel, or "".
     """
-    troubles: Dict[str, str] = {}
+    channels: List[Tuple[str, str, Send]] = [("Healthchecks", HEALTHCHECKS_URL, ping)]
+    if event in ("new", "fail", "test"):
+        channels += [("webhook", WEBHOOK_URL, call_webhook), ("email", SMTP_URL, send_mail)]
+    late = f"not done after {TELL_TIMEOUT} s"
+    troubles = {channel: late for channel, setting, _ in channels if setting}
 
     def attempt(channel: str, send: Send) -> None:
         try:
@@ -591,18 +615,16 @@ def tell(event: str, text: str) -> Dict[str, str]:
         except Exception as error:
             troubles[channel] = str(error) if isinstance(error, Failure) else reason(error)
 
-    channels: List[Tuple[str, str, Send]] = [("Healthchecks", HEALTHCHECKS_URL, ping)]
-    if event in ("new", "fail", "test"):
-        channels += [("webhook", WEBHOOK_URL, call_webhook), ("email", SMTP_URL, send_mail)]
-    threads = [Thread(target=attempt, args=(n, f), daemon=True) for n, url, f in channels if url]
+    calls = [(channel, send) for channel, setting, send in channels if setting]
+    threads = [Thread(target=attempt, args=call, daemon=True) for call in calls]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TELL_TIMEOUT
     for thread in threads:
         thread.join(max(0, deadline - time.monotonic()))
-    for channel, url, _ in channels:
-        if url and troubles.setdefault(channel, f"not done after {PATIENCE} s"):
-            log.warning("The %s channel failed: %s.", channel, troubles[channel])
+    for channel, trouble in troubles.items():
+        if trouble and event != "test":
+            log.warning("The %s channel failed: %s.", channel, trouble)
     return troubles
 
 

@@ -122,6 +122,12 @@ def archived(*datasets: bytes, last: Optional[bytes] = None) -> Dict[str, bytes]
     return files
 
 
+def pytest_collection_modifyitems(items: List[Any]) -> None:
+    """Begin with the tests that wait longest, so that the others run beside them."""
+    slow = ("channel_down", "at_each_step", "archived_or_rejected")
+    items.sort(key=lambda item: not any(name in item.name for name in slow))
+
+
 @pytest.fixture
 def api() -> Iterator[lumiere_api.LumiereApi]:
     """A stand-in for the API that serves NEW until a test says otherwise."""

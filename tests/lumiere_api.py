@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import gzip
 import http.client
-import io
 import json
 import os
 import random
@@ -23,6 +22,7 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 from email.message import Message
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, cast
 
@@ -131,14 +131,21 @@ def raw(data: bytes, then: Answer = lambda connection: None) -> Answer:
     return send
 
 
-def from_file(path: str) -> Answer:
-    """Answer with a file's contents, without holding them in memory."""
+def from_file(path: str, rate: float = 0) -> Answer:
+    """Answer with a file's contents, not held in memory; at a rate in Mbit/s if one is given."""
 
     def send(connection: socket.socket) -> None:
         with open(path, "rb") as file:
-            length = f"Content-Length: {file.seek(0, io.SEEK_END)}"
+            length = f"Content-Length: {os.path.getsize(path)}"
             connection.sendall(head("200 OK", ["Content-Type: application/json", length]))
-            connection.sendfile(file, offset=0)
+            if not rate:
+                connection.sendfile(file)
+                return
+            started, sent = time.monotonic(), 0
+            for block in iter(lambda: file.read(65536), b""):
+                connection.sendall(block)
+                sent += len(block)
+                time.sleep(max(0, started + sent * 8 / rate / 1e6 - time.monotonic()))
 
     return send
 
@@ -276,12 +283,13 @@ def main() -> None:
     parser.add_argument("--size", type=float, default=300, help="MB (default: 300)")
     parser.add_argument("--date", default="2026-09-30", help="newest presence_date")
     parser.add_argument("--seed", type=int, default=1, help="another number, another edition")
+    parser.add_argument("--rate", type=float, default=0, help="Mbit/s (default: all it can)")
     parser.add_argument("--port", type=int, default=0, help="(default: a free one)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, LumiereApi(options.port) as api:
         path = os.path.join(folder, "works.json")
         write_dataset(path, int(options.size * 1e6), options.date, options.seed)
-        api.on("/api/works", from_file(path))
+        api.on("/api/works", from_file(path, options.rate))
         for name, value in api.settings.items():
             print(f"{name}={value}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):

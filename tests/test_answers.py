@@ -274,9 +274,7 @@ def test_a_redirect_that_loses_the_post_is_an_error(used: Archiver, status: str)
     assert_recovers(used)
 
 
-@pytest.mark.parametrize(
-    "location", [None, "", "http://[", "http://.x/", "ftp://x/", "/loop", "http://127.0.0.1:99999/"]
-)
+@pytest.mark.parametrize("location", [None, "", "http://[", "http://.x/", "/loop"])
 @pytest.mark.parametrize("status", ["301", "308"])
 def test_a_redirect_to_nowhere(used: Archiver, location: Optional[str], status: str) -> None:
     headers = [] if location is None else [f"Location: {location}"]

@@ -74,7 +74,7 @@ def test_interrupted(used: Archiver, pause: Pause, name: str, code: int) -> None
         child.send_signal(getattr(signal, name))
         result = finish(child)
     assert (result.code, result.out) == (code, "")
-    assert_one_sentence(result.err, name, "temporary file is removed")
+    assert_one_sentence(result.err, name, "no temporary file is left")
     assert f"ERROR - Interrupted by {name}" in used.log
     assert_recovers(used)
 

@@ -288,7 +288,7 @@ def test_with_every_channel_down(told: Archiver, fault: str) -> None:
     with socket.socket() as listening:  # and says nothing
         listening.bind(("127.0.0.1", 0))
         listening.listen(5)
-        port = dead_port() if fault == "refused" else listening.getsockname()[1]
+        port = listening.getsockname()[1] if fault == "hanging" else dead_port()
         started = time.monotonic()
         result = told.run(
             HEALTHCHECKS_URL=base + PING,

@@ -12,18 +12,24 @@ WRONG: Dict[str, "list[str]"] = {
         "lumierevod.obs.coe.int",
         "ftp://x/",
         "https://",
-        "http://x:port/",
+        "http://x:y/",
         "http://a b/",
     ],
-    "COUNTRY_CODE_API_URL": ["/api/countries", "http:///api"],
-    "LOG_LEVEL": ["LOUD", "10", "INFO,DEBUG"],
-    "ARCHIVE_FILENAME_PREFIX": ["../x", ".x", "a/b", "a\\b", "x\n", "x" * 101, "é"],
-    "CHUNK_SIZE": ["0", "-1", "1.5", "many", "1e6", "9999999999", "nan"],
-    "ATTEMPTS": ["0", "-1", "2.5", "x"],
-    "CONNECT_TIMEOUT": ["0", "0.0", "-1", "nan", "inf", "1e9", "ten"],
-    "READ_TIMEOUT": ["0", "-1"],
-    "MAX_RUNTIME": ["0", "forever", "99999999"],
-    "RETRY_DELAY": ["-1", "nan", "soon"],
+    "COUNTRY_CODE_API_URL": [
+        "/api",
+        "http:///api",
+        "http://x:70000",
+        "http://[::::]/",
+        "http://u:p/q@h",
+    ],
+    "LOG_LEVEL": ["LOUD", "10"],
+    "ARCHIVE_FILENAME_PREFIX": ["../x", ".x", "a/b", "a\\b", "x" * 101, "é"],
+    "CHUNK_SIZE": ["0", "-1", "1.5", "many", "9999999999"],
+    "ATTEMPTS": ["0", "2.5"],
+    "CONNECT_TIMEOUT": ["0.0", "-1", "nan", "inf", "1e9"],
+    "READ_TIMEOUT": ["0"],
+    "MAX_RUNTIME": ["0", "forever"],
+    "RETRY_DELAY": ["-1", "soon"],
 }
 
 
@@ -31,8 +37,6 @@ WRONG: Dict[str, "list[str]"] = {
     ("name", "value"), [(name, value) for name in WRONG for value in WRONG[name]]
 )
 def test_wrong_settings(used: Archiver, name: str, value: str) -> None:
-    if value.strip() != value:
-        value = f"a{value}b"
     used.settings[f"LUMIERE_{name}"] = value
     result = used.run()
     assert (result.code, result.out) == (2, "")

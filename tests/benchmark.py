@@ -1,0 +1,166 @@
+"""Compare the archiver with the shell's way to do the same, and print one table.
+
+Whole processes are timed side by side, in turns, in one run; what counts is the ratio of the
+medians, since machines are noisy. Nothing fails here on a slow machine.
+
+    .venv/bin/python tests/benchmark.py
+"""
+
+import argparse
+import contextlib
+import datetime
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOOLS = ("bash", "curl", "jq", "md5sum", "tee")
+POST = "curl -sS -X POST -H 'Content-Type: application/json' -d '{}' \"$URL\""
+
+
+class Cost(NamedTuple):
+    """What a process cost, its children with it."""
+
+    wall: float  # seconds
+    cpu: float  # seconds
+    memory: float  # MiB, at its peak
+
+
+def measure(command: List[str], folder: str, environment: Dict[str, str]) -> Cost:
+    """Run a command to its end, which must be a good one."""
+    started = time.monotonic()
+    child = subprocess.Popen(
+        command, cwd=folder, env={**os.environ, **environment}, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = 0
+    if status:
+        raise SystemExit(f"{command} ended with status {status}")
+    wall = time.monotonic() - started
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+@contextlib.contextmanager
+def stand_in(megabytes: float, rate: float = 0) -> Iterator[Dict[str, str]]:
+    """Serve a dataset from a process of its own, at a rate in Mbit/s; give the settings."""
+    command = [sys.executable, os.path.join(HERE, "lumiere_api.py")]
+    command += ["--size", str(megabytes), "--rate", str(rate)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True)
+    assert server.stdout
+    try:
+        yield dict(server.stdout.readline().strip().split("=", 1) for _ in range(2))
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def fresh_folder(folder: str) -> None:
+    """Empty a folder and put the script into it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    shutil.copy(os.path.join(HERE, os.pardir, "data_collect.py"), folder)
+
+
+Prepare = Callable[[], None]
+
+
+def in_turns(
+    rounds: int, sides: List[Tuple[Prepare, List[str]]], folder: str, environment: Dict[str, str]
+) -> List[List[Cost]]:
+    """Measure each side once a round."""
+    costs: List[List[Cost]] = [[] for _ in sides]
+    for _ in range(rounds):
+        for side, (prepare, command) in enumerate(sides):
+            prepare()
+            costs[side].append(measure(command, folder, environment))
+    return costs
+
+
+def ratio(ours: List[Cost], theirs: List[Cost], what: str) -> str:
+    """Compare medians, with the spread of the ratios round by round."""
+    pairs = [(getattr(a, what), getattr(b, what)) for a, b in zip(ours, theirs)]
+    middle = statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
+    rounds = [a / b for a, b in pairs]
+    return f"{middle:.2f} ({min(rounds):.2f}-{max(rounds):.2f})"
+
+
+def compare(size: float, rounds: int, folder: str, rate: float = 0) -> List[str]:
+    """Make the table's rows for one size in MB, and one rate in Mbit/s."""
+    script = [sys.executable, "data_collect.py"]
+    shell = ["bash", "-c", f"set -o pipefail; {POST} | tee out.json | md5sum"]
+    full = ["bash", "-c", f"set -o pipefail; {POST} | tee out.json | md5sum; jq empty out.json"]
+    plain = ["bash", "-c", f"{POST} -o out.json"]
+    nothing: Prepare = lambda: None  # noqa: E731
+    link = f", {rate:g} Mbit/s" if rate else ""
+    rows = []
+    with stand_in(size, rate) as settings:
+        environment = {**settings, "URL": settings["LUMIERE_DATA_API_URL"]}
+        cases = [("unchanged", nothing, "`curl \\| tee \\| md5sum`", shell)]
+        if rate:
+            cases = [("unchanged", nothing, "`curl -o`", plain)]
+        else:
+            new: Prepare = lambda: fresh_folder(folder)  # noqa: E731
+            cases += [
+                ("new", new, "`curl \\| tee \\| md5sum`", shell),
+                ("new", new, "`curl \\| tee \\| md5sum; jq empty`", full),
+            ]
+        for name, prepare, other, command in cases:
+            fresh_folder(folder)
+            measure(script, folder, environment)
+            sides = [(prepare, script), (nothing, command)]
+            ours, theirs = in_turns(rounds, sides, folder, environment)
+            wall, cpu = (ratio(ours, theirs, what) for what in ("wall", "cpu"))
+            rows.append(f"| {name}, {size:g} MB{link} | {other} | {wall} | {cpu} |")
+    return rows
+
+
+def growth(sizes: Sequence[float], folder: str, rounds: int) -> List[str]:
+    """Make the rows on memory and CPU time by size in MB."""
+    script = [sys.executable, "data_collect.py"]
+    idle = [measure([*script, "--help"], folder, {}).cpu for _ in range(rounds)]
+    rows = []
+    for size in sizes:
+        with stand_in(size) as settings:
+            fresh_folder(folder)
+            new = measure(script, folder, settings)
+            again = [measure(script, folder, settings) for _ in range(rounds)]
+        cpu = statistics.median(cost.cpu for cost in again) - statistics.median(idle)
+        memory = max(cost.memory for cost in again)
+        row = f"| {size:g} MB | {new.memory:.1f} MiB | {memory:.1f} MiB |"
+        rows.append(f"{row} {new.cpu - statistics.median(idle):.2f} s | {cpu:.2f} s |")
+    return rows
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Compare the archiver with curl, md5sum and jq.")
+    parser.add_argument("--size", type=float, default=300, help="MB (default: 300)")
+    parser.add_argument("--rounds", type=int, default=5, help="of each comparison (default: 5)")
+    parser.add_argument("--large", action="store_true", help="go to 3 GB, not to 1")
+    options = parser.parse_args()
+    missing = [tool for tool in TOOLS if not shutil.which(tool)]
+    if missing:
+        raise SystemExit(f"The benchmark needs {', '.join(missing)}.")
+    with tempfile.TemporaryDirectory() as top:
+        folder = os.path.join(top, "run")
+        fresh_folder(folder)
+        day = datetime.datetime.now(datetime.timezone.utc).date()
+        python = ".".join(map(str, sys.version_info[:3]))
+        print(f"{day}, {os.cpu_count()} cores, Python {python}\n")
+        print("| the archiver, | against | wall: median ratio (range) | CPU |\n|---|---|---|---|")
+        for size, rate in ((options.size, 0), (options.size, 1000), (options.size / 3, 100)):
+            for row in compare(size, options.rounds, folder, rate):
+                print(row, flush=True)
+        print("\n| dataset | peak memory, new | unchanged | CPU beyond start-up, new | unchanged |")
+        print("|---|---|---|---|---|")
+        for row in growth([10, 100, 1000] + [3000] * options.large, folder, 3):
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
