@@ -5,7 +5,7 @@ The API of LUMIERE VOD serves the current dataset only: when a new one comes, th
 One run locks the archive, asks for the country codes of the Council of Europe's members, downloads
 all works into a hidden file in archive/ and compares its MD5 with that of the last dataset. A new
 dataset is checked to its last byte, published as archive/<prefix><newest presence_date>.json and
-listed in archive/MD5SUMS.
+listed in archive/MD5SUMS, and then people are told, over the channels that are set.
 
 What it publishes is a whole dataset, synced to disk. Nothing is ever overwritten. What was received
 whole but is no dataset is kept in archive/rejected/. A run that fails or is killed, at any point,
@@ -64,11 +64,10 @@ MAX_RUNTIME = 6 * 3600.0  # seconds for the whole run
 ATTEMPTS = 5  # in all, for the country codes and again for the works
 RETRY_DELAY = 60.0  # seconds before the second attempt, and twice as long each time after
 HEALTHCHECKS_URL = ""  # https://hc-ping.com/your-uuid, for example; empty: not used
-WEBHOOK_URL = ""  # of Slack, Mattermost or Discord (there with /slack behind it or without)
+WEBHOOK_URL = ""  # of Slack, Mattermost or Discord
 SMTP_URL = ""  # smtps://user:password@host:465 or smtp://host:587
 EMAIL_FROM = ""
 EMAIL_TO = ""  # one address, or several with commas between
-
 
 
 def address(text: str) -> str:
@@ -146,36 +145,40 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if options.test_notifications:
         return test_notifications()
     heed_signals(stop, 0 if options.verify else MAX_RUNTIME)
-    code, event = 1, "" if options.verify else "fail"
+    code, event, text = ending_of(verify if options.verify else monthly_run)
+    heed_signals(signal.SIG_DFL, 0)
+    if text:
+        log.log(logging.ERROR if code else logging.INFO, text)
+    if event == "new" and not WATCHED:
+        write_out(sys.stdout, text + "\n")  # for cron to mail
+    if not options.verify:
+        tell(event, text)
+    return code
+
+
+def ending_of(work: Callable[[], Tuple[int, str, str]]) -> Tuple[int, str, str]:
+    """Do some work, and return its exit code, the event to tell people and a sentence about it."""
+    code = 1
     try:
-        if options.verify:
-            return verify()
-        start_log()
-        event, text = monthly_run()
-        code = 0
+        return work()
     except Failure as failure:
         text = f"{failure}."
     except Stopped as stopped:
         text, code = stopped.args
     except OSError as error:
         text = f"Could not go on in {STORAGE_DIR}: {error}; no dataset was changed."
-    except Exception as error:  # its text may hold a secret
+    except Exception as error:  # its own text may hold a secret
         frames = traceback.extract_tb(error.__traceback__)
         steps = " ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
         text = f"Unexpected {type(error).__name__}; please report it ({steps})."
-    heed_signals(signal.SIG_DFL, 0)
-    log.log(logging.ERROR if code else logging.INFO, text)
-    if event == "new" and not WATCHED:
-        write_out(sys.stdout, text + "\n")  # for cron to mail
-    if event:
-        tell(event, text)
-    return code
+    return code, "fail", text
 
 
-def monthly_run() -> Tuple[str, str]:
-    """Archive the API's dataset unless that is done, and return what came of it: "new" or
-    "unchanged", and a sentence. Raises Failure, OSError or Stopped.
+def monthly_run() -> Tuple[int, str, str]:
+    """Archive the API's dataset unless that is done, and return the exit code, "new" or
+    "unchanged", and a sentence on it. Raises Failure, OSError or Stopped.
     """
+    start_log()
     os.makedirs(STORAGE_DIR, exist_ok=True)
     os.chdir(STORAGE_DIR)  # from here on, a name without a folder is a file of the archive
     with open(".lock", "a") as lock:  # never removed: two runs could then lock two files
@@ -186,8 +189,8 @@ def monthly_run() -> Tuple[str, str]:
             codes = persevere(ask_country_codes)
             dataset = persevere(lambda: receive(codes))
             if not dataset:
-                return "unchanged", "Unchanged: the API still serves the last dataset."
-            return archive(*dataset)
+                return 0, "unchanged", "Unchanged: the API still serves the last dataset."
+            return (0, *archive(*dataset))
         finally:
             for path in (PART, part_of(LAST_CHECKSUM_FILE)):
                 with contextlib.suppress(FileNotFoundError):
@@ -401,9 +404,8 @@ def iso_date(text: str) -> str:
 
 
 def archive(md5: str, size: int, works: int, presences: int, date: str) -> Tuple[str, str]:
-    """Publish what was received unless the archive has these bytes; return as monthly_run() does.
-
-    Raises OSError.
+    """Publish what was received unless the archive has these bytes; return "new" or "unchanged",
+    and a sentence on it. Raises OSError.
     """
     md5sums = read_md5sums()
     same_size = (name for name in dataset_names() if os.path.getsize(name) == size)
@@ -454,7 +456,7 @@ def free_name(date: str) -> str:
     return name
 
 
-def verify() -> int:
+def verify() -> Tuple[int, str, str]:
     """Hash what MD5SUMS lists, name what is wrong, and return the exit code; raises OSError."""
     os.chdir(STORAGE_DIR)
     md5sums, names, wrong = read_md5sums(), dataset_names(), 0
@@ -472,7 +474,7 @@ def verify() -> int:
             write_out(sys.stdout, f"{name} is not listed in MD5SUMS.\n")
     whole = len(md5sums) - wrong
     write_out(sys.stdout, f"{whole} of {len(md5sums)} files listed in MD5SUMS are whole.\n")
-    return 1 if wrong or (names and not md5sums) else 0
+    return 1 if wrong or (names and not md5sums) else 0, "", ""
 
 
 def read_md5sums() -> Dict[str, str]:
