@@ -76,6 +76,11 @@ def address(text: str) -> str:
     return text
 
 
+def readable(text: str) -> str:
+    """Return a text as it was meant: under cron, Python 3.6 reads no more than ASCII."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def beside_script(text: str) -> str:
     """Make a path absolute; a relative one starts from this script's folder."""
     return os.path.join(os.path.dirname(os.path.abspath(__file__)), os.path.expanduser(text))
@@ -90,7 +95,7 @@ RULES: List[Tuple[str, Callable[[str], Any], str, str]] = [
     ("DATA_API_URL COUNTRY_CODE_API_URL", address, f"http{ADDRESS}", "an http(s):// address"),
     ("HEALTHCHECKS_URL WEBHOOK_URL", address, f"(http{ADDRESS})?", "an http(s):// address"),
     ("SMTP_URL", address, f"(smtp{ADDRESS})?", "an smtp(s):// address"),
-    ("EMAIL_FROM EMAIL_TO", str, r"([^@\r\n]+@[^@\r\n]+)*", "an email address, or several"),
+    ("EMAIL_FROM EMAIL_TO", readable, r"([^@\r\n]+@[^@\r\n]+)*", "an email address, or several"),
     ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", beside_script, ".+", "a path"),
     ("LOG_LEVEL", str.upper, f"(?i){LEVELS}", LEVELS.replace("|", " or ")),
     ("ARCHIVE_FILENAME_PREFIX", str, "([A-Za-z0-9_-][A-Za-z0-9_. -]{0,99})?",
@@ -233,7 +238,7 @@ def ask_country_codes() -> List[str]:
     try:
         countries = json.loads(body.decode("utf-8"))
         codes = sorted({country["code"] for country in countries if country["is_coe"] is True})
-        log.info("%d countries: %s.", len(codes), ascii(" ".join(codes)))
+        listed = ascii(" ".join(codes))[1:-1]
     except (ValueError, RecursionError):
         raise Failure(f"{where} did not answer with JSON", curable=True) from None
     except (KeyError, TypeError):  # no list, a key that is missing, or a code that is no text
@@ -242,6 +247,7 @@ def ask_country_codes() -> List[str]:
         raise Failure(f"{where} lists a member without a code")
     if not codes:
         raise Failure(f"{where} lists no member of the Council of Europe")
+    log.info("%d countries: %s.", len(codes), listed)
     return codes
 
 
@@ -302,7 +308,8 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
         text = f"The transfer from {shown(response.url)} broke off: {reason(error)}"
         raise Failure(text, curable=True) from None
     finally:
-        write_out(sys.stderr, f"\r{'':60}\r" if WATCHED else "")
+        if WATCHED:
+            write_out(sys.stderr, f"\r{'':60}\r")
 
 
 def receive(codes: List[str]) -> Optional[Tuple[str, int, int, int, str]]:
@@ -319,9 +326,10 @@ def receive(codes: List[str]) -> Optional[Tuple[str, int, int, int, str]]:
         where = f"The answer of {shown(DATA_API_URL)}"
         return (md5, size, *check(PART, where))
     except Failure as failure:
-        os.makedirs("rejected", exist_ok=True)
-        move(PART, os.path.join("rejected", md5 + ".txt"))  # so the same bytes are kept only once
-        failure.args = (f"{failure}; it is kept as rejected/{md5}.txt",)
+        kept = os.path.join(STORAGE_DIR, "rejected", md5 + ".txt")  # the same bytes only once
+        os.makedirs(os.path.dirname(kept), exist_ok=True)
+        move(PART, kept)
+        failure.args = (f"{failure}; it is kept as {kept}",)
         raise
 
 
@@ -344,7 +352,8 @@ def download(codes: List[str], file: IO[bytes]) -> Tuple[str, int]:
         raise Failure(f"{shown(DATA_API_URL)} answered with nothing", curable=True)
     seconds = max(time.monotonic() - started, 0.001)
     rate = size / 1e6 / seconds
-    log.info("%s bytes in %.0f s (%.1f MB/s), MD5 %s.", f"{size:,}", seconds, rate, md5.hexdigest())
+    text = f"Received {size:,} bytes in {seconds:.0f} s ({rate:.1f} MB/s), MD5 {md5.hexdigest()}."
+    log.info(text)
     return md5.hexdigest(), size
 
 
@@ -379,20 +388,23 @@ def check(path: str, where: str) -> Tuple[int, int, str]:
 def count(items: Iterable[Any]) -> Tuple[int, int, int, str]:
     """Count works, presences, and presences with a usable date; find the newest date."""
     works = presences = dated = 0
-    newest = ""
+    last: Any = ""
+    date = newest = ""
     for work in items:
         works += 1
         listed = work.get("presences") if isinstance(work, dict) else None
         for presence in listed if isinstance(listed, list) else ():
             text = presence.get("presence_date") if isinstance(presence, dict) else ""
-            date = iso_date(str(text)[:40])
+            if text != last:  # most are equal, and there are millions
+                last, date = text, iso_date(str(text)[:40])
             presences += 1
             dated += date != ""
-            newest = max(newest, date)
+            if date > newest:
+                newest = date
     return works, presences, dated, newest
 
 
-@functools.lru_cache(maxsize=1000)  # there are millions of presences, but few days
+@functools.lru_cache(maxsize=1000)
 def iso_date(text: str) -> str:
     """Return the date part of an ISO 8601 date or date-time as YYYY-MM-DD, or else ""."""
     if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}[0-9:.,]*[Zz0-9:+ -]*)?", text):
@@ -668,6 +680,8 @@ def send_mail(event: str, text: str) -> None:
     message["From"], message["To"] = EMAIL_FROM, EMAIL_TO
     message["Date"], message["Message-ID"] = email.utils.formatdate(), email.utils.make_msgid()
     message.set_content(text)
+    data = message.as_bytes().replace(b"\n", b"\r\n")  # send_message() of Python 3.6 spoils headers
+    sender, *receivers = [at for _, at in email.utils.getaddresses([EMAIL_FROM, EMAIL_TO])]
     connection: smtplib.SMTP
     if tls:
         connection = smtplib.SMTP_SSL(host, parts.port or 465, timeout=10, context=context)
@@ -682,7 +696,7 @@ def send_mail(event: str, text: str) -> None:
             raise Failure("no TLS is offered, and no password is sent without it")
         if parts.username:
             server.login(unquote(parts.username), unquote(parts.password or ""))
-        refused = server.send_message(message)
+        refused = server.sendmail(sender, receivers, data)
     if refused:
         raise Failure(f"{len(refused)} of the addresses were refused")
 
