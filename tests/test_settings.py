@@ -19,7 +19,6 @@ WRONG: Dict[str, "list[str]"] = {
         "/api",
         "http:///api",
         "http://x:70000",
-        "http://[::::]/",
         "http://u:p/q@h",
     ],
     "LOG_LEVEL": ["LOUD", "10"],
