@@ -422,7 +422,7 @@ def archive(md5: str, size: int, works: int, presences: int, date: str) -> Tuple
     md5sums = read_md5sums()
     same_size = (name for name in dataset_names() if os.path.getsize(name) == size)
     found = next((name for name in same_size if md5_of(name) == md5), "")
-    known = md5sums.get(found) == md5  # if it is only found, a run was killed before it could tell
+    known = found != "" and md5sums.get(found) == md5  # only found: by a run killed too early
     name = found or free_name(date)
     text = f"Unchanged: the archive has this dataset as {name}."
     if not known:
@@ -595,21 +595,27 @@ class Console(logging.Handler):
 
 def stop(number: int, _frame: Any) -> None:
     """End the run on a signal: Ctrl-C, SIGTERM, or the alarm that MAX_RUNTIME sets."""
-    heed_signals(signal.SIG_IGN, 0)  # a second one must not disturb the ending
+    ended = Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; no temporary file is left.", 1)
     if number in (signal.SIGINT, signal.SIGTERM):
         name = signal.Signals(number).name
-        raise Stopped(f"Interrupted by {name}; no temporary file is left.", 128 + number)
-    raise Stopped(f"Not done within MAX_RUNTIME, {MAX_RUNTIME:g} s; no temporary file is left.", 1)
+        ended = Stopped(f"Interrupted by {name}; no temporary file is left.", 128 + number)
+
+    def again(*_: Any) -> None:
+        raise ended
+
+    # A second signal must not disturb the ending; but what a destructor swallows is raised again.
+    heed_signals(signal.SIG_IGN, 10, again)
+    raise ended
 
 
-def heed_signals(handler: Any, seconds: float) -> None:
+def heed_signals(handler: Any, seconds: float, at_alarm: Any = None) -> None:
     """Give the signals that end a run a handler, and set the alarm; with 0 seconds, unset it."""
-    if hasattr(signal, "setitimer"):  # else it is Windows, where the Task Scheduler ends a run
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
-        signal.setitimer(signal.ITIMER_REAL, seconds, 10)  # again, should one be swallowed
     signal.signal(signal.SIGINT, handler)
     signal.signal(signal.SIGTERM, handler)
+    if hasattr(signal, "setitimer"):  # else it is Windows, where the Task Scheduler ends a run
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, at_alarm or handler)
+        signal.setitimer(signal.ITIMER_REAL, seconds, 10)
 
 
 def tell(event: str, text: str) -> Dict[str, str]:

@@ -78,12 +78,12 @@ strict = pytest.mark.skipif(
     ijson.backend == "python", reason="ijson's pure-Python backend lets odd numbers pass"
 )
 slow = hypothesis.settings(
-    max_examples=20, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+    max_examples=10, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
 )
 
 
 @strict
-@hypothesis.settings(max_examples=500, deadline=None)
+@hypothesis.settings(max_examples=200, deadline=None)
 @hypothesis.given(data=WORKS.map(as_json) | damaged())
 def test_what_is_found_in_a_dataset(data: bytes) -> None:
     hypothesis.assume(b"\\ud" not in data.lower())  # half a surrogate is read in several ways
