@@ -38,7 +38,7 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
-from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 from urllib.parse import unquote, urljoin, urlsplit
 
 import ijson
@@ -69,55 +69,42 @@ SMTP_URL = ""  # smtps://user:password@host:465 or smtp://host:587
 EMAIL_FROM = ""
 EMAIL_TO = ""  # one address, or several with commas between
 
-
-def address(text: str) -> str:
-    """Return an address; raises ValueError at a port or an IPv6 host that can't be."""
-    _ = urlsplit(text).port
-    return text
-
-
-def readable(text: str) -> str:
-    """Return a text as it was meant: under cron, Python 3.6 reads no more than ASCII."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def beside_script(text: str) -> str:
-    """Make a path absolute; a relative one starts from this script's folder."""
-    return os.path.join(os.path.dirname(os.path.abspath(__file__)), os.path.expanduser(text))
-
-
-# Of settings: what turns text into a value, what the text must look like, and how to say that.
-LEVELS = "DEBUG|INFO|WARNING|ERROR|CRITICAL"
+# Of settings: what their text must look like, what turns it into a value, and how to say that.
 USER, HOST = r"([^/?#@\s\[\]\x7f-\U0010ffff]*@)?", r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
 ADDRESS = f"s?://{USER}{HOST}(:[0-9]{{1,5}})?([/?#][!-~]*)?"
-SECONDS = r"[0-9]{1,6}(\.[0-9]+)?"
-RULES: List[Tuple[str, Callable[[str], Any], str, str]] = [
-    ("DATA_API_URL COUNTRY_CODE_API_URL", address, f"http{ADDRESS}", "an http(s):// address"),
-    ("HEALTHCHECKS_URL WEBHOOK_URL", address, f"(http{ADDRESS})?", "an http(s):// address"),
-    ("SMTP_URL", address, f"(smtp{ADDRESS})?", "an smtp(s):// address"),
-    ("EMAIL_FROM EMAIL_TO", readable, r"([^@\r\n]+@[^@\r\n]+)*", "an email address, or several"),
-    ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", beside_script, ".+", "a path"),
-    ("LOG_LEVEL", str.upper, f"(?i){LEVELS}", LEVELS.replace("|", " or ")),
-    ("ARCHIVE_FILENAME_PREFIX", str, "([A-Za-z0-9_-][A-Za-z0-9_. -]{0,99})?",
+SECONDS, LEVELS = r"[0-9]{1,6}(\.[0-9]+)?", "DEBUG|INFO|WARNING|ERROR|CRITICAL"
+HERE = os.path.dirname(os.path.abspath(__file__))
+RULES: List[Tuple[str, str, Callable[[str], Any], str]] = [
+    ("DATA_API_URL COUNTRY_CODE_API_URL", f"http{ADDRESS}", str, "an http(s):// address"),
+    ("HEALTHCHECKS_URL WEBHOOK_URL", f"(http{ADDRESS})?", str, "an http(s):// address"),
+    ("SMTP_URL", f"(smtp{ADDRESS})?", str, "an smtp(s):// address"),
+    ("EMAIL_FROM EMAIL_TO", r"([^@\r\n]+@[^@\r\n]+)*",  # Under cron, Python 3.6 reads only ASCII.
+     lambda text: text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+     "an email address, or several"),
+    ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", ".+",
+     lambda path: os.path.join(HERE, os.path.expanduser(path)), "a path"),
+    ("LOG_LEVEL", f"(?i){LEVELS}", str.upper, LEVELS.replace("|", " or ")),
+    ("ARCHIVE_FILENAME_PREFIX", "([A-Za-z0-9_-][A-Za-z0-9_. -]{0,99})?", str,
      "at most 100 letters, digits, _ and -, and behind the first also dots and spaces"),
-    ("CHUNK_SIZE ATTEMPTS", int, "[1-9][0-9]{0,8}", "a whole number from 1 to 999999999"),
-    ("CONNECT_TIMEOUT READ_TIMEOUT MAX_RUNTIME", float, f"(?=.*[1-9]){SECONDS}",
+    ("CHUNK_SIZE ATTEMPTS", "[1-9][0-9]{0,8}", int, "a whole number from 1 to 999999999"),
+    ("CONNECT_TIMEOUT READ_TIMEOUT MAX_RUNTIME", f"(?=.*[1-9]){SECONDS}", float,
      "a number of seconds above 0 and below 1000000"),
-    ("RETRY_DELAY", float, SECONDS, "a number of seconds below 1000000"),
+    ("RETRY_DELAY", SECONDS, float, "a number of seconds below 1000000"),
 ]  # fmt: skip
-Send = Callable[[str, str], None]  # what a channel does with an event and a text
+
 HEADERS = {"User-Agent": "lumiere-vod-archiver/2.0", "Accept": "application/json"}
+PART = ".lumiere.part"  # the hidden file in which contents grow until they are given their name
+ENCODING = sys.getfilesystemencoding()  # of the names in MD5SUMS: not always UTF-8 under cron
 # A thousand brackets opened before one closes: ijson's memory grows with the square, to 25 GB for
 # 100,000.
 TOO_DEEP, NO_BRACKETS = rb"[\[{]{1000}", bytes(set(range(256)) - set(b"[]{}"))
-ENCODING = sys.getfilesystemencoding()  # of the names in MD5SUMS: not always UTF-8 under cron
-TELL_TIMEOUT = 20  # seconds for all channels together, at the start of a run and at its end
-ENDPOINTS = {"start": "/start", "fail": "/fail", "test": "/log"}  # of Healthchecks
-SUBJECTS = {"new": "new dataset", "fail": "the archiver failed", "test": "test"}
-PART = ".lumiere.part"  # the hidden file in which contents grow until they are given their name
 MD5: Any = hashlib.md5
 if sys.version_info >= (3, 9):  # where a system in FIPS mode can be told that nothing is secured
     MD5 = functools.partial(hashlib.md5, usedforsecurity=False)
+TELL_TIMEOUT = 20  # seconds for all channels together, at the start of a run and at its end
+ENDPOINTS = {"start": "/start", "fail": "/fail", "test": "/log"}  # of Healthchecks
+SUBJECTS = {"new": "new dataset", "fail": "the archiver failed", "test": "test"}
+Send = Callable[[str, str], None]  # what a channel does with an event and a text
 WATCHED = sys.stderr is not None and sys.stderr.isatty()  # by somebody at a terminal
 log = logging.getLogger("data_collect")  # not the root: urllib3's DEBUG lines hold whole addresses
 
@@ -127,12 +114,22 @@ class Failure(Exception):
 
     def __init__(self, text: str, curable: bool = False, wait: Optional[float] = None) -> None:
         super().__init__(text)
-        self.curable = curable  # by time: in `wait` seconds, where the server says so
-        self.wait = wait
+        self.curable, self.wait = curable, wait  # by time: in so many seconds, if the server says
 
 
 class Stopped(BaseException):
     """A signal ends the run; no Exception, since urllib3 and logging swallow some of those."""
+
+
+class Dataset(NamedTuple):
+    """What is known of a dataset."""
+
+    md5: str
+    size: int  # bytes
+    works: int
+    presences: int
+    undated: int  # presences without a usable presence_date
+    date: str  # the newest presence_date
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -145,12 +142,15 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = parser.parse_args(arguments)
     complaint = load_settings()
     if complaint:
-        print(complaint, file=sys.stderr)
+        write_out(sys.stderr, complaint + "\n")
         return 2
     if options.test_notifications:
         return test_notifications()
     heed_signals(stop, 0 if options.verify else MAX_RUNTIME)
-    code, event, text = ending_of(verify if options.verify else monthly_run)
+    try:
+        code, event, text = verify() if options.verify else monthly_run()
+    except (Exception, Stopped) as error:
+        code, event, text = ending(error)
     heed_signals(signal.SIG_DFL, 0)
     if text:
         log.log(logging.ERROR if code else logging.INFO, text)
@@ -161,27 +161,24 @@ def main(arguments: Optional[List[str]] = None) -> int:
     return code
 
 
-def ending_of(work: Callable[[], Tuple[int, str, str]]) -> Tuple[int, str, str]:
-    """Do some work, and return its exit code, the event to tell people and a sentence about it."""
-    code = 1
-    try:
-        return work()
-    except Failure as failure:
-        text = f"{failure}."
-    except Stopped as stopped:
-        text, code = stopped.args
-    except OSError as error:
-        text = f"Could not go on in {STORAGE_DIR}: {error}; no dataset was changed."
-    except Exception as error:  # its own text may hold a secret
-        frames = traceback.extract_tb(error.__traceback__)
-        steps = " ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
-        text = f"Unexpected {type(error).__name__}; please report it ({steps})."
-    return code, "fail", text
+def ending(error: BaseException) -> Tuple[int, str, str]:
+    """Turn what ended a run into its exit code, the event to tell people and a sentence."""
+    if isinstance(error, Stopped):
+        code, text = error.args
+        return code, "fail", text
+    if isinstance(error, Failure):
+        return 1, "fail", f"{error}."
+    if isinstance(error, OSError):
+        text = f"Could not go on in {STORAGE_DIR}: {error}; no dataset was lost or damaged."
+        return 1, "fail", text
+    frames = traceback.extract_tb(error.__traceback__)  # its own text may hold a secret
+    steps = " ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
+    return 1, "fail", f"Unexpected {type(error).__name__}; please report it ({steps})."
 
 
 def monthly_run() -> Tuple[int, str, str]:
-    """Archive the API's dataset unless that is done, and return the exit code, "new" or
-    "unchanged", and a sentence on it. Raises Failure, OSError or Stopped.
+    """Archive the API's dataset unless that is done; return the exit code, "new" or "unchanged",
+    and a sentence on it. Raises Failure, OSError or Stopped.
     """
     start_log()
     os.makedirs(STORAGE_DIR, exist_ok=True)
@@ -189,13 +186,13 @@ def monthly_run() -> Tuple[int, str, str]:
     with open(".lock", "a") as lock:  # never removed: two runs could then lock two files
         take(lock)
         log.info("Run started; the archive is %s.", STORAGE_DIR)
-        tell("start", "")
         try:
+            tell("start", "")
             codes = persevere(ask_country_codes)
             dataset = persevere(lambda: receive(codes))
             if not dataset:
                 return 0, "unchanged", "Unchanged: the API still serves the last dataset."
-            return (0, *archive(*dataset))
+            return (0, *archive(dataset))
         finally:
             for path in (PART, part_of(LAST_CHECKSUM_FILE)):
                 with contextlib.suppress(FileNotFoundError):
@@ -223,8 +220,7 @@ def persevere(attempt: Callable[[], Any]) -> Any:
             wait = delay if failure.wait is None else failure.wait
             if not failure.curable or number == ATTEMPTS or wait > MAX_RUNTIME:
                 tried = f" (attempt {number} of {ATTEMPTS})" if failure.curable else ""
-                failure.args = (f"{failure}; nothing was archived{tried}",)
-                raise
+                raise Failure(f"{failure}; nothing was archived{tried}") from None
             number, delay = number + 1, delay * 2
             log.warning("%s; attempt %d of %d in %.1f s.", failure, number, ATTEMPTS, wait)
         time.sleep(wait)
@@ -233,30 +229,28 @@ def persevere(attempt: Callable[[], Any]) -> Any:
 def ask_country_codes() -> List[str]:
     """Ask for the codes of the Council of Europe's members, sorted; raises Failure."""
     where = shown(COUNTRY_CODE_API_URL)
-    with ask("GET", COUNTRY_CODE_API_URL) as response:
-        body = b"".join(chunks_of(response))
     try:
-        countries = json.loads(body.decode("utf-8"))
+        countries = json.loads(ask("GET", COUNTRY_CODE_API_URL).content)
         codes = sorted({country["code"] for country in countries if country["is_coe"] is True})
         listed = ascii(" ".join(codes))[1:-1]
     except (ValueError, RecursionError):
         raise Failure(f"{where} did not answer with JSON", curable=True) from None
     except (KeyError, TypeError):  # no list, a key that is missing, or a code that is no text
         raise Failure(f"{where} did not answer with a list of countries") from None
-    if not all(codes):
-        raise Failure(f"{where} lists a member without a code")
-    if not codes:
-        raise Failure(f"{where} lists no member of the Council of Europe")
+    if not codes or not codes[0]:
+        raise Failure(f"{where} lists no member of the Council of Europe, or one without a code")
     log.info("%d countries: %s.", len(codes), listed)
     return codes
 
 
 def ask(method: str, url: str, question: Optional[Dict[str, Any]] = None) -> requests.Response:
-    """Send a request and return its answer, status 200, the body still to come; raises Failure."""
-    hooks, timeout = {"response": judge}, (CONNECT_TIMEOUT, READ_TIMEOUT)
+    """Send a request; return its answer, status 200, to a POST with the body still to come; raises
+    Failure.
+    """
+    hooks, timeout, stream = {"response": judge}, (CONNECT_TIMEOUT, READ_TIMEOUT), bool(question)
     try:
         response = requests.request(
-            method, url, json=question, headers=HEADERS, stream=True, timeout=timeout, hooks=hooks
+            method, url, json=question, headers=HEADERS, stream=stream, timeout=timeout, hooks=hooks
         )
     except Failure:
         raise
@@ -278,43 +272,17 @@ def judge(response: requests.Response, **_: Any) -> None:
     text = f"{shown(response.url)} answered with status {status}"
     if lost_post and "Location" in headers:
         text += f": has it moved to {shown(urljoin(response.url, headers['Location']))!a}?"
-    curable = status in (408, 429) or status >= 500
     with contextlib.suppress(LookupError, TypeError, ValueError, ArithmeticError):  # nonsense
         after = headers["Retry-After"]  # seconds or a date: RFC 9110, 10.2.3
         date = None if after.isdigit() else email.utils.parsedate_to_datetime(after)
         wait = max(0.0, date.timestamp() - time.time()) if date else float(after)
         text += f", to be asked again in {wait:.0f} s"
-    raise Failure(text, curable, wait)
+    raise Failure(text, status in (408, 429) or status >= 500, wait)
 
 
-def chunks_of(response: requests.Response) -> Iterator[bytes]:
-    """Yield a body in chunks of about CHUNK_SIZE bytes, and show on a terminal how far it is;
-    raises Failure where it breaks off.
-    """
-    length = response.headers.get("Content-Length", "")
-    total = int(length) if length.isdigit() and "Content-Encoding" not in response.headers else 0
-    size, started = 0, time.monotonic()
-    due = started + 0.25
-    try:
-        for chunk in response.iter_content(CHUNK_SIZE):
-            size, now = size + len(chunk), time.monotonic()
-            if WATCHED and now >= due:
-                share = f", {size / total:.0%}" if total else ""
-                rate = size / 1e6 / max(now - started, 0.001)
-                write_out(sys.stderr, f"\r{f'{size / 1e6:,.1f} MB, {rate:.1f} MB/s{share}':<60}")
-                due = now + 0.25
-            yield chunk
-    except Exception as error:  # requests 2.27 lets some of urllib3's own through
-        text = f"The transfer from {shown(response.url)} broke off: {reason(error)}"
-        raise Failure(text, curable=True) from None
-    finally:
-        if WATCHED:
-            write_out(sys.stderr, f"\r{'':60}\r")
-
-
-def receive(codes: List[str]) -> Optional[Tuple[str, int, int, int, str]]:
-    """Download a dataset; return None if it is the last one, or check it and return its MD5, its
-    size in bytes, works, presences and newest presence_date; raises Failure, OSError.
+def receive(codes: List[str]) -> Optional[Dataset]:
+    """Download a dataset; return None if it is the last one, or check it and return what is known
+    of it; raises Failure, OSError.
     """
     with open(PART, "wb") as file:
         md5, size = download(codes, file)
@@ -323,14 +291,16 @@ def receive(codes: List[str]) -> Optional[Tuple[str, int, int, int, str]]:
         file.flush()
         os.fsync(file.fileno())
     try:
-        where = f"The answer of {shown(DATA_API_URL)}"
-        return (md5, size, *check(PART, where))
+        dataset = Dataset(md5, size, *check(PART))
     except Failure as failure:
-        kept = os.path.join(STORAGE_DIR, "rejected", md5 + ".txt")  # the same bytes only once
+        kept = os.path.join(STORAGE_DIR, "rejected", f"{md5}.txt")  # the same bytes only once
         os.makedirs(os.path.dirname(kept), exist_ok=True)
         move(PART, kept)
-        failure.args = (f"{failure}; it is kept as {kept}",)
-        raise
+        text = f"The answer of {shown(DATA_API_URL)} is {failure}; it is kept as {kept}"
+        raise Failure(text, failure.curable) from None
+    if dataset.undated:
+        log.warning("%d presences have no usable presence_date.", dataset.undated)
+    return dataset
 
 
 def download(codes: List[str], file: IO[bytes]) -> Tuple[str, int]:
@@ -351,57 +321,79 @@ def download(codes: List[str], file: IO[bytes]) -> Tuple[str, int]:
     if not size:
         raise Failure(f"{shown(DATA_API_URL)} answered with nothing", curable=True)
     seconds = max(time.monotonic() - started, 0.001)
-    rate = size / 1e6 / seconds
-    text = f"Received {size:,} bytes in {seconds:.0f} s ({rate:.1f} MB/s), MD5 {md5.hexdigest()}."
-    log.info(text)
+    told = f"{size:,} bytes in {seconds:.0f} s ({size / 1e6 / seconds:.1f} MB/s)"
+    log.info("Received %s, MD5 %s.", told, md5.hexdigest())
     return md5.hexdigest(), size
 
 
-def check(path: str, where: str) -> Tuple[int, int, str]:
-    """Read a file to its end; return its works, presences and newest presence_date.
+def chunks_of(response: requests.Response) -> Iterator[bytes]:
+    """Yield a body in chunks of about CHUNK_SIZE bytes, and show on a terminal how far it is;
+    raises Failure where it breaks off.
+    """
+    length = response.headers.get("Content-Length", "")
+    plain = re.fullmatch("[0-9]{1,18}", length) and "Content-Encoding" not in response.headers
+    total = int(length) if plain else 0
+    size, started = 0, time.monotonic()
+    due = started + 0.25
+    try:
+        for chunk in response.iter_content(CHUNK_SIZE):
+            size, now = size + len(chunk), time.monotonic()
+            if WATCHED and now >= due:
+                share = f", {size / total:.0%}" if total else ""
+                rate = size / 1e6 / max(now - started, 0.001)
+                write_out(sys.stderr, f"\r{f'{size / 1e6:,.1f} MB, {rate:.1f} MB/s{share}':<60}")
+                due = now + 0.25
+            yield chunk
+    except Exception as error:  # requests 2.27 lets some of urllib3's own through
+        text = f"The transfer from {shown(response.url)} broke off: {reason(error)}"
+        raise Failure(text, curable=True) from None
+    finally:
+        if WATCHED:
+            write_out(sys.stderr, f"\r{'':60}\r")
 
-    Raises Failure unless it is one whole array of works, some of them with a usable date.
+
+def check(path: str) -> Tuple[int, int, int, str]:
+    """Read a file to its end; return its works, presences, those of them without a usable date,
+    and the newest date. Raises Failure unless it is one whole array of works with some date.
     """
     log.debug("Checking with the %s backend of ijson.", ijson.backend)
     with open(path, "rb") as file:
         blocks = iter(lambda: file.read(1 << 18), b"")
         if any(re.search(TOO_DEEP, block.translate(None, NO_BRACKETS)) for block in blocks):
-            raise Failure(f"{where} is no dataset but brackets within brackets")
+            raise Failure("no dataset but brackets within brackets")
         try:
             file.seek(0)
             is_array = next(ijson.basic_parse(file))[0] == "start_array"
             file.seek(0)
-            works, presences, dated, newest = count(ijson.items(file, "item"))
+            works, presences, undated, newest = count(ijson.items(file, "item"))
         except (OSError, MemoryError):
             raise
         except Exception:  # JSONError or ValueError; ArithmeticError, SystemError at huge numbers
-            raise Failure(f"{where} is not whole, well-formed JSON", curable=True) from None
+            raise Failure("not whole, well-formed JSON", curable=True) from None
     if not works or not is_array:  # in an object, items() would find the key "item"
-        raise Failure(f"{where} is not an array of works")
-    if not dated:
-        raise Failure(f"{where} is an array of works without any usable presence_date")
-    if dated < presences:
-        log.warning("%d presences without a usable date in %s.", presences - dated, path)
-    return works, presences, newest
+        raise Failure("not an array of works")
+    if not newest:
+        raise Failure("an array of works without any usable presence_date")
+    return works, presences, undated, newest
 
 
 def count(items: Iterable[Any]) -> Tuple[int, int, int, str]:
-    """Count works, presences, and presences with a usable date; find the newest date."""
-    works = presences = dated = 0
-    last: Any = ""
+    """Count works, presences, and presences without a usable date; find the newest date."""
+    works = presences = undated = 0
+    last: Any = None
     date = newest = ""
     for work in items:
         works += 1
         listed = work.get("presences") if isinstance(work, dict) else None
         for presence in listed if isinstance(listed, list) else ():
-            text = presence.get("presence_date") if isinstance(presence, dict) else ""
+            presences += 1
+            text = presence.get("presence_date") if isinstance(presence, dict) else None
             if text != last:  # most are equal, and there are millions
                 last, date = text, iso_date(str(text)[:40])
-            presences += 1
-            dated += date != ""
-            if date > newest:
-                newest = date
-    return works, presences, dated, newest
+                newest = max(newest, date)
+            if not date:
+                undated += 1
+    return works, presences, undated, newest
 
 
 @functools.lru_cache(maxsize=1000)
@@ -415,41 +407,40 @@ def iso_date(text: str) -> str:
         return ""
 
 
-def archive(md5: str, size: int, works: int, presences: int, date: str) -> Tuple[str, str]:
+def archive(dataset: Dataset) -> Tuple[str, str]:
     """Publish what was received unless the archive has these bytes; return "new" or "unchanged",
     and a sentence on it. Raises OSError.
     """
-    md5sums = read_md5sums()
-    same_size = (name for name in dataset_names() if os.path.getsize(name) == size)
-    found = next((name for name in same_size if md5_of(name) == md5), "")
-    known = found != "" and md5sums.get(found) == md5  # only found: by a run killed too early
-    name = found or free_name(date)
+    same_size = (name for name in dataset_names() if os.path.getsize(name) == dataset.size)
+    found = next((name for name in same_size if md5_of(name) == dataset.md5), "")
+    known = read_md5sums().get(found) == dataset.md5  # else a run was killed before it told
+    name, event = found or free_name(dataset.date), "unchanged"
     text = f"Unchanged: the archive has this dataset as {name}."
     if not known:
-        text = announcement(name, md5, size, works, presences)
+        event, text = "new", announcement(name, dataset)
     heed_signals(signal.SIG_IGN, 0)  # what is published must be told, and it takes no time now
     if not found:
         move(PART, name)
     if not known:
-        list_md5s({name: md5})
-    replace_text(LAST_CHECKSUM_FILE, f"{md5}\n")
-    return "unchanged" if known else "new", text
+        list_md5(name, dataset.md5)
+    replace_text(LAST_CHECKSUM_FILE, f"{dataset.md5}\n")
+    return event, text
 
 
-def announcement(name: str, md5: str, size: int, works: int, presences: int) -> str:
+def announcement(name: str, dataset: Dataset) -> str:
     """Describe a new dataset, and how it differs from the newest earlier one; raises OSError."""
     kind, more_works, more_presences = "New dataset", "", ""
     older = [other for other in dataset_names() if ("", 0) < edition(other) < edition(name)]
     if older:
         earlier = max(older, key=edition)
-        if edition(earlier)[0] == edition(name)[0]:
-            kind = f"Revised dataset for {edition(name)[0]}"
+        if edition(earlier)[0] == dataset.date:
+            kind = f"Revised dataset for {dataset.date}"
         with contextlib.suppress(Failure, OSError):  # of an earlier one that is damaged
-            old_works, old_presences, _ = check(earlier, earlier)
-            more_works = f" ({works - old_works:+,})"
-            more_presences = f" ({presences - old_presences:+,})"
-    counts = f"{works:,} works{more_works}, {presences:,} presences{more_presences}"
-    return f"{kind}: {name}, {size:,} bytes, {counts}, MD5 {md5}."
+            works, presences, _, _ = check(earlier)
+            more_works = f" ({dataset.works - works:+,})"
+            more_presences = f" ({dataset.presences - presences:+,})"
+    counts = f"{dataset.works:,} works{more_works}, {dataset.presences:,} presences{more_presences}"
+    return f"{kind}: {name}, {dataset.size:,} bytes, {counts}, MD5 {dataset.md5}."
 
 
 def edition(name: str) -> Tuple[str, int]:
@@ -494,13 +485,12 @@ def read_md5sums() -> Dict[str, str]:
     return {line[34:]: line[:32].lower() for line in read_text("MD5SUMS").split("\n") if line}
 
 
-def list_md5s(new: Dict[str, str]) -> None:
-    """Add files to MD5SUMS, and datasets that no earlier run came to list; raises OSError."""
-    missed = [name for name in dataset_names() if edition(name) > ("", 0)]
-    listed = read_md5sums()
-    new.update((name, md5_of(name)) for name in missed if name not in listed and name not in new)
-    lines = [line for line in read_text("MD5SUMS").split("\n") if line and line[34:] not in new]
-    lines += [f"{md5}  {name}" for name, md5 in sorted(new.items())]
+def list_md5(name: str, md5: str) -> None:
+    """Add a dataset to MD5SUMS, and those that no earlier run came to list; raises OSError."""
+    lines = [line for line in read_text("MD5SUMS").split("\n") if line and line[34:] != name]
+    listed = [name, *(line[34:] for line in lines)]
+    missed = [one for one in dataset_names() if edition(one) > ("", 0) and one not in listed]
+    lines += [f"{md5_of(one)}  {one}" for one in missed] + [f"{md5}  {name}"]
     replace_text("MD5SUMS", "\n".join([*lines, ""]))
 
 
@@ -536,12 +526,13 @@ def replace_text(path: str, text: str) -> None:
 def move(path: str, target: str) -> None:
     """Give a synced file its name, and wait until that is on the disk; raises OSError."""
     os.replace(path, target)
-    if os.name != "nt":  # Windows can't open a folder to sync it; NTFS keeps a journal of names
-        folder = os.open(os.path.dirname(target) or ".", os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    for folder in {os.path.dirname(target) or ".", os.path.dirname(path) or "."}:
+        if os.name != "nt":  # Windows can't open a folder to sync it; NTFS keeps a journal of names
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def md5_of(path: str) -> str:
@@ -555,17 +546,19 @@ def md5_of(path: str) -> str:
 
 def load_settings() -> str:
     """Give each setting its value, from the environment or here; return what is wrong, or ""."""
-    for names, convert, pattern, expected in RULES:
+    for names, pattern, convert, expected in RULES:
         for name in names.split():
             text = os.environ.get(f"LUMIERE_{name}", "").strip()
             value = text or str(globals()[name])
             try:
                 fits = re.fullmatch(pattern, value)
-                globals()[name] = convert(value) if fits else value
+                if "URL" in name:
+                    _ = urlsplit(value).port  # ValueError at a port or an IPv6 host that can't be
             except ValueError:
                 fits = None
             if not fits:
                 return f"{'LUMIERE_' if text else ''}{name} must be {expected}."
+            globals()[name] = convert(value)
     if len({bool(SMTP_URL), bool(EMAIL_FROM), bool(EMAIL_TO)}) > 1:
         return "SMTP_URL, EMAIL_FROM and EMAIL_TO must be set together."
     return ""
@@ -595,17 +588,12 @@ class Console(logging.Handler):
 
 def stop(number: int, _frame: Any) -> None:
     """End the run on a signal: Ctrl-C, SIGTERM, or the alarm that MAX_RUNTIME sets."""
-    ended = Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; no temporary file is left.", 1)
+    code, why = 1, f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s"
     if number in (signal.SIGINT, signal.SIGTERM):
-        name = signal.Signals(number).name
-        ended = Stopped(f"Interrupted by {name}; no temporary file is left.", 128 + number)
-
-    def again(*_: Any) -> None:
-        raise ended
-
+        code, why = 128 + number, f"Interrupted by {signal.Signals(number).name}"
     # A second signal must not disturb the ending; but what a destructor swallows is raised again.
-    heed_signals(signal.SIG_IGN, 10, again)
-    raise ended
+    heed_signals(signal.SIG_IGN, 10, lambda *_: stop(number, None))
+    raise Stopped(code, f"{why}; no temporary file is left.")
 
 
 def heed_signals(handler: Any, seconds: float, at_alarm: Any = None) -> None:
@@ -619,24 +607,23 @@ def heed_signals(handler: Any, seconds: float, at_alarm: Any = None) -> None:
 
 
 def tell(event: str, text: str) -> Dict[str, str]:
-    """Send a text over the channels that are set and meant for this event ("start", "unchanged",
+    """Send a text over the channels that are set and meant for an event ("start", "unchanged",
     "new", "fail" or "test"), each in bounded time; return what went wrong by channel, or "".
     """
     channels: List[Tuple[str, str, Send]] = [("Healthchecks", HEALTHCHECKS_URL, ping)]
-    if event in ("new", "fail", "test"):
+    if event in SUBJECTS:
         channels += [("webhook", WEBHOOK_URL, call_webhook), ("email", SMTP_URL, send_mail)]
-    late = f"not done after {TELL_TIMEOUT} s"
-    troubles = {channel: late for channel, setting, _ in channels if setting}
+    senders = {channel: send for channel, setting, send in channels if setting}
+    troubles = dict.fromkeys(senders, f"not done after {TELL_TIMEOUT} s")
 
-    def attempt(channel: str, send: Send) -> None:
+    def attempt(channel: str) -> None:
         try:
-            send(event, text)
+            senders[channel](event, text)
             troubles[channel] = ""
         except Exception as error:
-            troubles[channel] = str(error) if isinstance(error, Failure) else reason(error)
+            troubles[channel] = reason(error)
 
-    calls = [(channel, send) for channel, setting, send in channels if setting]
-    threads = [Thread(target=attempt, args=call, daemon=True) for call in calls]
+    threads = [Thread(target=attempt, args=(channel,), daemon=True) for channel in senders]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + TELL_TIMEOUT
@@ -651,10 +638,10 @@ def tell(event: str, text: str) -> Dict[str, str]:
 def ping(event: str, text: str) -> None:
     """Tell Healthchecks (https://healthchecks.io/docs/http_api/); raises what post() does."""
     parts = urlsplit(HEALTHCHECKS_URL)
-    path = parts.path.rstrip("/") + ENDPOINTS.get(event, "")
+    url = parts._replace(path=parts.path.rstrip("/") + ENDPOINTS.get(event, "")).geturl()
     for pause in (1, 1, 0):
         try:
-            post(parts._replace(path=path).geturl(), data=text.encode())
+            post(url, data=text.encode())
             break
         except Exception:
             if not pause:
@@ -679,8 +666,6 @@ def post(url: str, **body: Any) -> None:
 
 def send_mail(event: str, text: str) -> None:
     """Send an email to all of EMAIL_TO; raises Failure, SMTPException or OSError."""
-    parts, context = urlsplit(SMTP_URL), ssl.create_default_context()
-    host, tls = parts.hostname or "", parts.scheme == "smtps"
     message = email.message.EmailMessage()
     message["Subject"] = f"LUMIERE VOD: {SUBJECTS[event]} ({socket.gethostname()})"
     message["From"], message["To"] = EMAIL_FROM, EMAIL_TO
@@ -688,17 +673,18 @@ def send_mail(event: str, text: str) -> None:
     message.set_content(text)
     data = message.as_bytes().replace(b"\n", b"\r\n")  # send_message() of Python 3.6 spoils headers
     sender, *receivers = [at for _, at in email.utils.getaddresses([EMAIL_FROM, EMAIL_TO])]
+    parts, context = urlsplit(SMTP_URL), ssl.create_default_context()
+    host, smtps = parts.hostname or "", parts.scheme == "smtps"
     connection: smtplib.SMTP
-    if tls:
+    if smtps:
         connection = smtplib.SMTP_SSL(host, parts.port or 465, timeout=10, context=context)
     else:
         connection = smtplib.SMTP(host, parts.port or 587, timeout=10)
     with connection as server:
         server.ehlo()
-        if not tls and server.has_extn("starttls"):
+        if not smtps and server.has_extn("starttls"):
             server.starttls(context=context)
-            tls = True
-        if parts.username and not tls:
+        if parts.username and not isinstance(server.sock, ssl.SSLSocket):
             raise Failure("no TLS is offered, and no password is sent without it")
         if parts.username:
             server.login(unquote(parts.username), unquote(parts.password or ""))
@@ -727,6 +713,8 @@ def write_out(stream: Optional[IO[str]], text: str) -> None:
 
 def reason(error: BaseException) -> str:
     """Name an error's first cause, but never its text, which may hold a secret address."""
+    if isinstance(error, Failure):
+        return str(error)
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return getattr(error, "strerror", None) or type(error).__name__

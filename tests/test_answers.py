@@ -242,6 +242,14 @@ def test_retry_after_that_is_nonsense_is_passed_over(used: Archiver, after: str)
     assert used.files() == archived(OLD, NEW)
 
 
+@pytest.mark.parametrize("length", ["nonsense", "\xb2", "9" * 5000])
+def test_a_length_that_is_nonsense_is_passed_over(used: Archiver, length: str) -> None:
+    used.api.on(WORKS, start_of(NEW, f"Content-Length: {length}"))
+    used.run(ATTEMPTS="1")
+    assert "Unexpected" not in used.log
+    assert_recovers(used)
+
+
 @pytest.mark.parametrize("after", ["86400", "9" * 400, "date"])
 def test_retry_after_beyond_the_run_ends_it(used: Archiver, after: str) -> None:
     header = f"Retry-After: {date_in(86401) if after == 'date' else after}"

@@ -143,6 +143,15 @@ def test_presence_dates(fresh: Archiver, dates: Any, newest: str, passed_over: i
     assert warnings == ([str(passed_over)] if passed_over else [])
 
 
+def test_dates_missing_in_the_earlier_dataset_are_no_news(fresh: Archiver) -> None:
+    """It is read again for the differences, but a warning speaks of the new one only."""
+    for day, warned in (("2026-06-30", 1), ("2026-09-30", 2)):
+        dates = [{"presence_date": date} for date in (day, "soon")]
+        fresh.api.on(WORKS, answer(as_json([{"presences": dates}])))
+        assert fresh.run().code == 0
+        assert fresh.log.count("1 presences have no usable presence_date") == warned
+
+
 def test_odd_works_are_fine(fresh: Archiver) -> None:
     odd = [{}, {"presences": None}, {"presences": []}, {"presences": "2020-01-01"}, 17, None, []]
     data = as_json([*odd, {"presences": [17, {}, {"presence_date": "2026-09-30"}]}])
