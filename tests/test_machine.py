@@ -289,7 +289,9 @@ def traced(archiver: Archiver, *options: str) -> Tuple[List[str], str]:
     # A relative path counts as another one.
     wanted = [str(path) for path in paths] + names + [".", f"rejected/{md5(NEW[:-1])}.txt"]
     chosen = [word for path in wanted for word in ("-P", path)]
-    return ["strace", "-f", "-y", "-qq", "-o", trace, *chosen, *options], trace
+    # Four times as fast as a stop at every call, but strace 6.1 then injects no signal.
+    quick = [] if any(":signal=" in option for option in options) else ["--seccomp-bpf"]
+    return ["strace", *quick, "-f", "-y", "-qq", "-o", trace, *chosen, *options], trace
 
 
 def steps(archiver: Archiver) -> List[Tuple[str, int]]:
@@ -418,7 +420,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 def test_memory_stays_flat(used: Archiver, tmp_path: Path) -> None:
     """Three times the data, the same memory, and little of it where ijson has its C backend."""
     peaks = []
-    for size in (10_000_000, 30_000_000) if ijson.backend != "python" else (5_000_000, 15_000_000):
+    for size in (10_000_000, 30_000_000) if ijson.backend != "python" else (2_000_000, 6_000_000):
         path = str(tmp_path / f"{size}.json")
         lumiere_api.write_dataset(path, size)
         used.api.on(WORKS, lumiere_api.from_file(path))
