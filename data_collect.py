@@ -95,9 +95,10 @@ RULES: List[Tuple[str, str, Callable[[str], Any], str]] = [
 HEADERS = {"User-Agent": "lumiere-vod-archiver/2.0", "Accept": "application/json"}
 PART = ".lumiere.part"  # the hidden file in which contents grow until they are given their name
 ENCODING = sys.getfilesystemencoding()  # of the names in MD5SUMS: not always UTF-8 under cron
-# A thousand brackets opened before one closes: ijson's memory grows with the square, to 25 GB for
-# 100,000.
-TOO_DEEP, NO_BRACKETS = rb"[\[{]{1000}", bytes(set(range(256)) - set(b"[]{}"))
+# What ijson lets pass: white space that JSON doesn't know, and a thousand brackets opened before
+# one closes, for which its memory grows with the square, to 25 GB for 100,000.
+NO_JSON, TOO_DEEP = rb"[\v\f]", rb"[\[{]{1000}"
+HARMLESS = bytes(set(range(256)) - set(b"[]{}\v\f"))
 MD5: Any = hashlib.md5
 if sys.version_info >= (3, 9):  # where a system in FIPS mode can be told that nothing is secured
     MD5 = functools.partial(hashlib.md5, usedforsecurity=False)
@@ -321,7 +322,7 @@ def download(codes: List[str], file: IO[bytes]) -> Tuple[str, int]:
     if not size:
         raise Failure(f"{shown(DATA_API_URL)} answered with nothing", curable=True)
     seconds = max(time.monotonic() - started, 0.001)
-    told = f"{size:,} bytes in {seconds:.0f} s ({size / 1e6 / seconds:.1f} MB/s)"
+    told = f"{size:,} bytes in {seconds:.1f} s ({size / 1e6 / seconds:.1f} MB/s)"
     log.info("Received %s, MD5 %s.", told, md5.hexdigest())
     return md5.hexdigest(), size
 
@@ -358,9 +359,12 @@ def check(path: str) -> Tuple[int, int, int, str]:
     """
     log.debug("Checking with the %s backend of ijson.", ijson.backend)
     with open(path, "rb") as file:
-        blocks = iter(lambda: file.read(1 << 18), b"")
-        if any(re.search(TOO_DEEP, block.translate(None, NO_BRACKETS)) for block in blocks):
-            raise Failure("no dataset but brackets within brackets")
+        for block in iter(lambda: file.read(1 << 18), b""):
+            rest = block.translate(None, HARMLESS)
+            if re.search(NO_JSON, rest):
+                raise Failure("not whole, well-formed JSON", curable=True)
+            if re.search(TOO_DEEP, rest):
+                raise Failure("no dataset but brackets within brackets")
         try:
             file.seek(0)
             is_array = next(ijson.basic_parse(file))[0] == "start_array"

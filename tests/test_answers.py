@@ -334,6 +334,7 @@ NO_JSON: Dict[str, bytes] = {
     "HTML": HTML,
     "a text": b"Service unavailable",
     "white space": b" \r\n ",
+    "white space that JSON doesn't know": DATED + b"\f",
     "garbage behind the array": DATED + b"\n<!-- cached -->",
     "two arrays": DATED + DATED,
     "bad UTF-8": DATED.replace(b"presences", b"pr\xe9sences"),
