@@ -1,8 +1,8 @@
 """Show the whole life of an archive in half a minute, without the internet.
 
 Seven months go by, against a stand-in for the API: each month runs the real script as cron would,
-in a folder of its own, and shows its exit code, what cron would mail, what the log says, and what
-lies in the archive. It needs nothing but what the script needs.
+in a folder of its own, and shows its exit code, what it printed (cron would mail that), what the
+log says, and what lies in the archive. It needs nothing but what the script needs.
 
     .venv/bin/python tests/demo.py
 """
@@ -60,8 +60,8 @@ def run(folder: str, settings: Dict[str, str], *options: str) -> None:
     with open(log, encoding="utf-8") as file:
         file.seek(read)
         logged = file.read().splitlines()
-    show("exit code", [str(child.returncode)])
-    show("printed, for cron to mail", out + err)
+    print(f"  exit code: {child.returncode}")
+    show("printed", out + err)
     show("archiver.log", logged)
 
 

@@ -155,6 +155,14 @@ def test_unknown_host(used: Archiver) -> None:
     assert_one_sentence(result.err, "http://lumiere.invalid/api/works")
 
 
+def test_a_proxy_is_used(used: Archiver) -> None:
+    url = "http://lumiere.invalid/api/works"
+    used.api.on(url, answer(NEW))
+    used.settings.update(HTTP_PROXY=used.api.url, NO_PROXY="127.0.0.1")
+    assert used.run(DATA_API_URL=url).code == 0
+    assert used.files() == archived(OLD, NEW)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="the Task Scheduler does it on Windows")
 @pytest.mark.parametrize("start", [b"", head("200 OK"), head("200 OK", [LONG]) + HALF])
 def test_a_byte_at_a_time_for_ever(used: Archiver, start: bytes) -> None:

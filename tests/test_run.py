@@ -213,6 +213,15 @@ def test_checksum_file_lost(used: Archiver) -> None:
     assert used.files() == archived(OLD)
 
 
+def test_a_damaged_dataset_is_fetched_again(used: Archiver) -> None:
+    """What the README advises while the API still serves it: delete it and the checksum."""
+    (used.archive / OLD_NAME).unlink()
+    used.checksum.unlink()
+    used.api.on(WORKS, answer(OLD))
+    assert used.run().code == 0
+    assert used.files() == archived(OLD)
+
+
 def test_md5sums_lost(used: Archiver) -> None:
     (used.archive / "MD5SUMS").unlink()
     assert used.run().code == 0
