@@ -372,6 +372,20 @@ def test_a_signal_amid_publishing_comes_too_late(used: Archiver) -> None:
 
 
 @strace
+@posix
+def test_a_second_signal_amid_the_ending(used: Archiver) -> None:
+    """It comes when the run, ended by the first one, sets its alarm for the third time."""
+    faults = ["inject=fsync:signal=TERM:when=1", "inject=setitimer:signal=TERM:when=3"]
+    options = [word for fault in faults for word in ("-e", fault)]
+    command = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=fsync,setitimer", *options]
+    with unchanged(used):
+        result = used.run(before=command)
+    assert result.code == 143
+    assert_one_sentence(result.err, "SIGTERM")
+    assert_recovers(used)
+
+
+@strace
 def test_what_is_published_was_synced_first(used: Archiver) -> None:
     """The file before its name, its folder after it, and what says so only then."""
     command, trace = traced(used, "-e", f"trace={STEPS}", "-P", str(used.folder))
