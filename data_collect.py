@@ -69,7 +69,7 @@ SMTP_URL = ""  # smtps://user:password@host:465 or smtp://host:587
 EMAIL_FROM = ""
 EMAIL_TO = ""  # one address, or several with commas between
 
-# Of settings: what their text must look like, what turns it into a value, and how to say that.
+# For settings: what their text must look like, what turns it into a value, and what to ask for.
 USER, HOST = r"([^/?#@\s\[\]\x7f-\U0010ffff]*@)?", r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])"
 ADDRESS = f"s?://{USER}{HOST}(:[0-9]{{1,5}})?([/?#][!-~]*)?"
 SECONDS, LEVELS = r"[0-9]{1,6}(\.[0-9]+)?", "DEBUG|INFO|WARNING|ERROR|CRITICAL"
@@ -78,7 +78,7 @@ RULES: List[Tuple[str, str, Callable[[str], Any], str]] = [
     ("DATA_API_URL COUNTRY_CODE_API_URL", f"http{ADDRESS}", str, "an http(s):// address"),
     ("HEALTHCHECKS_URL WEBHOOK_URL", f"(http{ADDRESS})?", str, "an http(s):// address"),
     ("SMTP_URL", f"(smtp{ADDRESS})?", str, "an smtp(s):// address"),
-    ("EMAIL_FROM EMAIL_TO", r"([^@\r\n]+@[^@\r\n]+)*",  # Under cron, Python 3.6 reads only ASCII.
+    ("EMAIL_FROM EMAIL_TO", r"([^@\r\n]+@[^@\r\n]+)*",  # under cron, Python 3.6 reads only ASCII
      lambda text: text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
      "an email address, or several"),
     ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", ".+",
@@ -95,12 +95,12 @@ RULES: List[Tuple[str, str, Callable[[str], Any], str]] = [
 HEADERS = {"User-Agent": "lumiere-vod-archiver/2.0", "Accept": "application/json"}
 PART = ".lumiere.part"  # the hidden file in which contents grow until they are given their name
 ENCODING = sys.getfilesystemencoding()  # of the names in MD5SUMS: not always UTF-8 under cron
-# What ijson lets pass: white space that JSON doesn't know, and a thousand brackets opened before
-# one closes, for which its memory grows with the square, to 25 GB for 100,000.
+# What ijson must not come to see: \v and \f, which it takes for white space, as JSON doesn't; and
+# many brackets opened before one closes: its memory grows with their square, to 25 GB for 100,000.
 NO_JSON, TOO_DEEP = rb"[\v\f]", rb"[\[{]{1000}"
 HARMLESS = bytes(set(range(256)) - set(b"[]{}\v\f"))
 MD5: Any = hashlib.md5
-if sys.version_info >= (3, 9):  # where a system in FIPS mode can be told that nothing is secured
+if sys.version_info >= (3, 9):  # a system in FIPS mode refuses it unless no security hangs on it
     MD5 = functools.partial(hashlib.md5, usedforsecurity=False)
 TELL_TIMEOUT = 20  # seconds for all channels together, at the start of a run and at its end
 ENDPOINTS = {"start": "/start", "fail": "/fail", "test": "/log"}  # of Healthchecks
@@ -115,11 +115,11 @@ class Failure(Exception):
 
     def __init__(self, text: str, curable: bool = False, wait: Optional[float] = None) -> None:
         super().__init__(text)
-        self.curable, self.wait = curable, wait  # by time: in so many seconds, if the server says
+        self.curable, self.wait = curable, wait  # by time, and the seconds the server asked for
 
 
 class Stopped(BaseException):
-    """A signal ends the run; no Exception, since urllib3 and logging swallow some of those."""
+    """A signal ends the run; not an Exception: urllib3 and logging swallow some of those."""
 
 
 class Dataset(NamedTuple):
@@ -152,7 +152,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         code, event, text = verify() if options.verify else monthly_run()
     except (Exception, Stopped) as error:
         code, event, text = ending(error)
-    heed_signals(signal.SIG_DFL, 0)
+    heed_signals(signal.SIG_IGN, 0)  # what came of the run must be told
     if text:
         log.log(logging.ERROR if code else logging.INFO, text)
     if event == "new" and not WATCHED:
@@ -170,7 +170,7 @@ def ending(error: BaseException) -> Tuple[int, str, str]:
     if isinstance(error, Failure):
         return 1, "fail", f"{error}."
     if isinstance(error, OSError):
-        text = f"Could not go on in {STORAGE_DIR}: {error}; no dataset was lost or damaged."
+        text = f"Could not go on in {STORAGE_DIR}: {error}; this run has damaged no dataset."
         return 1, "fail", text
     frames = traceback.extract_tb(error.__traceback__)  # its own text may hold a secret
     steps = " ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
@@ -245,8 +245,8 @@ def ask_country_codes() -> List[str]:
 
 
 def ask(method: str, url: str, question: Optional[Dict[str, Any]] = None) -> requests.Response:
-    """Send a request; return its answer, status 200, to a POST with the body still to come; raises
-    Failure.
+    """Send a request and return its answer, which has status 200; that to a POST is still without
+    its body. Raises Failure.
     """
     hooks, timeout, stream = {"response": judge}, (CONNECT_TIMEOUT, READ_TIMEOUT), bool(question)
     try:
@@ -258,7 +258,7 @@ def ask(method: str, url: str, question: Optional[Dict[str, Any]] = None) -> req
     except Exception as error:  # of requests or, from behind a redirect, of urllib3
         curable = not isinstance(error, (ValueError, requests.TooManyRedirects))
         raise Failure(f"{shown(url)} could not be asked: {reason(error)}", curable) from None
-    # Without this, urllib3 1.26 takes less than Content-Length for the whole.
+    # Without this, urllib3 1.26 takes a body that is shorter than its Content-Length for whole.
     response.raw.enforce_content_length = True
     return response
 
@@ -288,6 +288,9 @@ def receive(codes: List[str]) -> Optional[Dataset]:
     with open(PART, "wb") as file:
         md5, size = download(codes, file)
         if md5 == read_text(LAST_CHECKSUM_FILE).strip().lower():
+            if size not in map(os.path.getsize, dataset_names()):
+                lost = "The last dataset is not in %s; to archive it again, delete %s."
+                log.warning(lost, STORAGE_DIR, LAST_CHECKSUM_FILE)
             return None
         file.flush()
         os.fsync(file.fileno())
@@ -417,15 +420,14 @@ def archive(dataset: Dataset) -> Tuple[str, str]:
     """
     same_size = (name for name in dataset_names() if os.path.getsize(name) == dataset.size)
     found = next((name for name in same_size if md5_of(name) == dataset.md5), "")
-    known = read_md5sums().get(found) == dataset.md5  # else a run was killed before it told
+    told = read_md5sums().get(found) == dataset.md5  # else it is new, or its run was killed before
     name, event = found or free_name(dataset.date), "unchanged"
     text = f"Unchanged: the archive has this dataset as {name}."
-    if not known:
-        event, text = "new", announcement(name, dataset)
-    heed_signals(signal.SIG_IGN, 0)  # what is published must be told, and it takes no time now
+    heed_signals(signal.SIG_IGN, 0)  # what is published must be told
     if not found:
         move(PART, name)
-    if not known:
+    if not told:
+        event, text = "new", announcement(name, dataset)
         list_md5(name, dataset.md5)
     replace_text(LAST_CHECKSUM_FILE, f"{dataset.md5}\n")
     return event, text
@@ -466,7 +468,7 @@ def free_name(date: str) -> str:
 def verify() -> Tuple[int, str, str]:
     """Hash what MD5SUMS lists, name what is wrong, and return the exit code; raises OSError."""
     os.chdir(STORAGE_DIR)
-    md5sums, names, wrong = read_md5sums(), dataset_names(), 0
+    names, md5sums, wrong = dataset_names(), read_md5sums(), 0  # the later one is the longer one
     for name, md5 in md5sums.items():
         try:
             found = md5_of(name)
@@ -595,13 +597,14 @@ def stop(number: int, _frame: Any) -> None:
     code, why = 1, f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s"
     if number in (signal.SIGINT, signal.SIGTERM):
         code, why = 128 + number, f"Interrupted by {signal.Signals(number).name}"
-    # A second signal must not disturb the ending; but what a destructor swallows is raised again.
+    # A second signal must not disturb the ending. But Python drops what is raised in a destructor,
+    # so the alarm raises it again, every 10 s until the run has ended.
     heed_signals(signal.SIG_IGN, 10, lambda *_: stop(number, None))
     raise Stopped(code, f"{why}; no temporary file is left.")
 
 
 def heed_signals(handler: Any, seconds: float, at_alarm: Any = None) -> None:
-    """Give the signals that end a run a handler, and set the alarm; with 0 seconds, unset it."""
+    """Give the signals that end a run a handler, and set the alarm; with 0 seconds, cancel it."""
     signal.signal(signal.SIGINT, handler)
     signal.signal(signal.SIGTERM, handler)
     if hasattr(signal, "setitimer"):  # else it is Windows, where the Task Scheduler ends a run

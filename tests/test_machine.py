@@ -372,14 +372,34 @@ def test_a_signal_amid_publishing_comes_too_late(used: Archiver) -> None:
 
 
 @strace
+@pytest.mark.parametrize("name", ["KILL", "TERM"])
+def test_ended_while_it_compares_with_the_earlier_dataset(used: Archiver, name: str) -> None:
+    """What came is safe by then; and it is announced, after a kill by the next run."""
+    paths = ["-P", OLD_NAME, "-P", str(used.archive / OLD_NAME)]
+    command = ["strace", "-f", "-qq", "-o", os.devnull, *paths]
+    result = used.run(before=[*command, "-e", f"inject=openat:signal={name}:when=1"])
+    assert used.datasets() == {OLD_NAME: OLD, NEW_NAME: NEW}
+    if name == "KILL":
+        assert result.code == -signal.SIGKILL
+        result = used.run()
+    assert (result.code, result.err) == (0, "")
+    assert_one_sentence(result.out, "New dataset", NEW_NAME)
+    assert used.files() == archived(OLD, NEW)
+
+
+@strace
 @posix
 def test_a_second_signal_amid_the_ending(used: Archiver) -> None:
-    """It comes when the run, ended by the first one, sets its alarm for the third time."""
-    faults = ["inject=fsync:signal=TERM:when=1", "inject=setitimer:signal=TERM:when=3"]
-    options = [word for fault in faults for word in ("-e", fault)]
-    command = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=fsync,setitimer", *options]
+    """It comes when the run that the first one has ended sets its signals anew."""
+    trace = str(used.folder.parent / "trace")
+    command = ["strace", "-qq", "-o", trace, "-e", "trace=fsync,rt_sigaction"]
+    command += ["-e", "inject=fsync:signal=TERM:when=1"]
+    used.run(before=command)
+    calls, _ = Path(trace).read_text(errors="replace").split("--- SIGTERM", 1)
+    number = calls.count("rt_sigaction(") + 1
     with unchanged(used):
-        result = used.run(before=command)
+        result = used.run(before=[*command, "-e", f"inject=rt_sigaction:signal=TERM:when={number}"])
+    assert Path(trace).read_text(errors="replace").count("--- SIGTERM") == 2
     assert result.code == 143
     assert_one_sentence(result.err, "SIGTERM")
     assert_recovers(used)

@@ -28,7 +28,7 @@ from conftest import (
     finish,
     md5,
 )
-from lumiere_api import answer, dataset, drip, raw, silence
+from lumiere_api import answer, dataset, drip, head, raw, silence
 
 PING, HOOK = "/ping/5ecret-uuid", "/hooks/5ecret-token"
 PASSWORD = "5ecret p@ss/word%"
@@ -232,6 +232,27 @@ def test_an_interruption_is_told(told: Archiver, mail: MailServer, name: str, co
     assert body(told, PING + "/fail") == result.err.strip()
     assert name in json.loads(body(told, HOOK))["text"]
     assert name in mail.message().get_content()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_signal_amid_the_telling_comes_too_late(told: Archiver) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def wait(connection: socket.socket) -> None:
+        reached.set()
+        assert go_on.wait(60)
+        connection.sendall(head("204 No Content"))
+
+    told.api.on(PING, wait)
+    child = told.start()
+    assert reached.wait(60)
+    child.terminate()
+    go_on.set()
+    result = finish(child)
+    assert (result.code, result.err) == (0, "")
+    assert NEW_NAME in result.out
+    assert " - WARNING - " not in told.log
+    assert sorted(heard(told)) == sorted([PING + "/start", PING, HOOK])
 
 
 def test_a_revised_dataset(told: Archiver) -> None:

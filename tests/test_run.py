@@ -45,6 +45,7 @@ def test_second_run_is_silent_and_changes_nothing(fresh: Archiver) -> None:
     assert fresh.files() == archived(NEW)
     assert os.stat(str(fresh.archive / NEW_NAME)).st_mtime_ns == stamp
     assert "INFO - Unchanged" in fresh.log.splitlines()[-1]
+    assert "WARNING" not in fresh.log
 
 
 def test_a_new_edition_joins_the_archive(used: Archiver) -> None:
@@ -66,6 +67,7 @@ def test_the_original_checksum_file_is_read(fresh: Archiver, text: str) -> None:
     fresh.checksum.write_text(text.format(md5(NEW)))
     assert fresh.run() == (0, "", "")
     assert fresh.datasets() == {}
+    assert f"WARNING - The last dataset is not in {fresh.archive}" in fresh.log
 
 
 def test_what_is_asked(fresh: Archiver) -> None:
