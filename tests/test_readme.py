@@ -188,6 +188,11 @@ def test_settings_named_elsewhere_are_settings() -> None:
 def test_numbers_in_the_text() -> None:
     assert "six hours" in README
     assert data_collect.MAX_RUNTIME == 6 * 3600
+    delays = [data_collect.RETRY_DELAY * 2**number for number in range(data_collect.ATTEMPTS - 1)]
+    assert "for a quarter of an hour" in README
+    assert sum(delays) == 15 * 60
+    assert "after five attempts" in README
+    assert data_collect.ATTEMPTS == 5
     assert "at most 20 seconds" in README
     assert data_collect.TELL_TIMEOUT == 20
 
