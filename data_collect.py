@@ -78,8 +78,7 @@ RULES: List[Tuple[str, str, Callable[[str], Any], str]] = [
     ("DATA_API_URL COUNTRY_CODE_API_URL", f"http{ADDRESS}", str, "an http(s):// address"),
     ("HEALTHCHECKS_URL WEBHOOK_URL", f"(http{ADDRESS})?", str, "an http(s):// address"),
     ("SMTP_URL", f"(smtp{ADDRESS})?", str, "an smtp(s):// address"),
-    ("EMAIL_FROM EMAIL_TO", r"([^@\r\n]+@[^@\r\n]+)*",  # under cron, Python 3.6 reads only ASCII
-     lambda text: text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+    ("EMAIL_FROM EMAIL_TO", r"([^@\r\n]+(@[^@\r\n]+)+)?", lambda text: readable(text),
      "an email address, or several"),
     ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", ".+",
      lambda path: os.path.join(HERE, os.path.expanduser(path)), "a path"),
@@ -95,10 +94,11 @@ RULES: List[Tuple[str, str, Callable[[str], Any], str]] = [
 HEADERS = {"User-Agent": "lumiere-vod-archiver/2.0", "Accept": "application/json"}
 PART = ".lumiere.part"  # the hidden file in which contents grow until they are given their name
 ENCODING = sys.getfilesystemencoding()  # of the names in MD5SUMS: not always UTF-8 under cron
-# What ijson must not come to see: \v and \f, which it takes for white space, as JSON doesn't; and
-# many brackets opened before one closes: its memory grows with their square, to 25 GB for 100,000.
-NO_JSON, TOO_DEEP = rb"[\v\f]", rb"[\[{]{1000}"
-HARMLESS = bytes(set(range(256)) - set(b"[]{}\v\f"))
+# What ijson must not come to see: brackets opened one after the other, since its memory grows with
+# their square, to 25 GB for 100,000; and thousands of digits, at which its C backend can crash.
+TOO_DEEP, TOO_LONG = rb"[\[{]{1000}", b"0" * 2000
+NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+ONLY_DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
 MD5: Any = hashlib.md5
 if sys.version_info >= (3, 9):  # a system in FIPS mode refuses it unless no security hangs on it
     MD5 = functools.partial(hashlib.md5, usedforsecurity=False)
@@ -145,11 +145,12 @@ def main(arguments: Optional[List[str]] = None) -> int:
     if complaint:
         write_out(sys.stderr, complaint + "\n")
         return 2
-    if options.test_notifications:
-        return test_notifications()
-    heed_signals(stop, 0 if options.verify else MAX_RUNTIME)
+    job = monthly_run
+    if options.verify or options.test_notifications:
+        job = verify if options.verify else test_notifications
     try:
-        code, event, text = verify() if options.verify else monthly_run()
+        heed_signals(stop, MAX_RUNTIME if job is monthly_run else 0)
+        code, event, text = job()
     except (Exception, Stopped) as error:
         code, event, text = ending(error)
     heed_signals(signal.SIG_IGN, 0)  # what came of the run must be told
@@ -157,7 +158,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         log.log(logging.ERROR if code else logging.INFO, text)
     if event == "new" and not WATCHED:
         write_out(sys.stdout, text + "\n")  # for cron to mail
-    if not options.verify:
+    if job is monthly_run:
         tell(event, text)
     return code
 
@@ -188,6 +189,7 @@ def monthly_run() -> Tuple[int, str, str]:
         take(lock)
         log.info("Run started; the archive is %s.", STORAGE_DIR)
         try:
+            remove_parts()  # what a killed run left has the permissions of its day
             tell("start", "")
             codes = persevere(ask_country_codes)
             dataset = persevere(lambda: receive(codes))
@@ -195,9 +197,7 @@ def monthly_run() -> Tuple[int, str, str]:
                 return 0, "unchanged", "Unchanged: the API still serves the last dataset."
             return (0, *archive(dataset))
         finally:
-            for path in (PART, part_of(LAST_CHECKSUM_FILE)):
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(path)
+            remove_parts()
 
 
 def take(lock: IO[str]) -> None:
@@ -361,27 +361,47 @@ def check(path: str) -> Tuple[int, int, int, str]:
     and the newest date. Raises Failure unless it is one whole array of works with some date.
     """
     log.debug("Checking with the %s backend of ijson.", ijson.backend)
+    trouble: Optional[Failure] = None
     with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 18), b""):
-            rest = block.translate(None, HARMLESS)
-            if re.search(NO_JSON, rest):
-                raise Failure("not whole, well-formed JSON", curable=True)
-            if re.search(TOO_DEEP, rest):
-                raise Failure("no dataset but brackets within brackets")
+        source = Source(file)
         try:
-            file.seek(0)
-            is_array = next(ijson.basic_parse(file))[0] == "start_array"
-            file.seek(0)
-            works, presences, undated, newest = count(ijson.items(file, "item"))
-        except (OSError, MemoryError):
+            works, presences, undated, newest = count(ijson.items(source, "item"))
+        except OSError:
             raise
+        except MemoryError:
+            trouble = Failure("more than the memory of this machine can take")
         except Exception:  # JSONError or ValueError; ArithmeticError, SystemError at huge numbers
-            raise Failure("not whole, well-formed JSON", curable=True) from None
-    if not works or not is_array:  # in an object, items() would find the key "item"
+            trouble = Failure("not whole, well-formed JSON", curable=True)
+    trouble = source.trouble or trouble
+    if trouble:
+        raise trouble
+    if not works or source.first != b"[":  # in an object, items() would find the key "item"
         raise Failure("not an array of works")
     if not newest:
         raise Failure("an array of works without any usable presence_date")
     return works, presences, undated, newest
+
+
+class Source:
+    """A file as ijson is to read it: one that ends before what ijson can't bear."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.first, self.last = file, b"", b"\n"
+        self.trouble: Optional[Failure] = None
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to so many bytes; raises OSError."""
+        block = self.file.read(size)
+        if size and not block:  # without a line feed there, the C backend forgives a text that
+            block, self.last = self.last, b""  # begins behind the array and has no end
+        self.first = self.first or block.lstrip()[:1]
+        if b"\v" in block or b"\f" in block:  # to ijson it is white space, to JSON it isn't
+            self.trouble = Failure("not whole, well-formed JSON", curable=True)
+        if re.search(TOO_DEEP, block.translate(None, NO_BRACKETS)):
+            self.trouble = Failure("no dataset but brackets within brackets")
+        if TOO_LONG in block.translate(ONLY_DIGITS):
+            self.trouble = Failure("no dataset but thousands of digits in a row")
+        return b"" if self.trouble else block
 
 
 def count(items: Iterable[Any]) -> Tuple[int, int, int, str]:
@@ -420,16 +440,19 @@ def archive(dataset: Dataset) -> Tuple[str, str]:
     """
     same_size = (name for name in dataset_names() if os.path.getsize(name) == dataset.size)
     found = next((name for name in same_size if md5_of(name) == dataset.md5), "")
-    told = read_md5sums().get(found) == dataset.md5  # else it is new, or its run was killed before
     name, event = found or free_name(dataset.date), "unchanged"
     text = f"Unchanged: the archive has this dataset as {name}."
     heed_signals(signal.SIG_IGN, 0)  # what is published must be told
     if not found:
         move(PART, name)
-    if not told:
-        event, text = "new", announcement(name, dataset)
-        list_md5(name, dataset.md5)
-    replace_text(LAST_CHECKSUM_FILE, f"{dataset.md5}\n")
+    try:
+        if read_md5sums().get(found) != dataset.md5:  # it is new, or its run was killed before here
+            event, text = "new", announcement(name, dataset)
+            list_md5(name, dataset.md5)
+        replace_text(LAST_CHECKSUM_FILE, f"{dataset.md5}\n")
+    except OSError as error:
+        text = f"The dataset is archived as {name} in {STORAGE_DIR}, but not listed: {error}"
+        raise Failure(text) from None
     return event, text
 
 
@@ -473,8 +496,8 @@ def verify() -> Tuple[int, str, str]:
         try:
             found = md5_of(name)
             trouble = f"damaged: its MD5 is {found}, in MD5SUMS {md5}"
-        except OSError as error:
-            found, trouble = "?", f"missing or unreadable: {error.strerror}"
+        except (OSError, ValueError) as error:  # a name that can't be one is a ValueError
+            found, trouble = "?", f"missing or unreadable: {reason(error)}"
         if found != md5:
             wrong += 1
             write_out(sys.stderr, f"{name} is {trouble}.\n")
@@ -496,14 +519,23 @@ def list_md5(name: str, md5: str) -> None:
     lines = [line for line in read_text("MD5SUMS").split("\n") if line and line[34:] != name]
     listed = [name, *(line[34:] for line in lines)]
     missed = [one for one in dataset_names() if edition(one) > ("", 0) and one not in listed]
-    lines += [f"{md5_of(one)}  {one}" for one in missed] + [f"{md5}  {name}"]
-    replace_text("MD5SUMS", "\n".join([*lines, ""]))
+    for one in missed:
+        with contextlib.suppress(OSError):  # one that can't be read, --verify will mention
+            lines.append(f"{md5_of(one)}  {one}")
+    replace_text("MD5SUMS", "\n".join([*lines, f"{md5}  {name}", ""]))
 
 
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
     names = (name for name in sorted(os.listdir(".")) if name.endswith(".json"))
     return [name for name in names if name[0] != "." and os.path.isfile(name)]
+
+
+def remove_parts() -> None:
+    """Remove the hidden files of a run; raises OSError."""
+    for path in (PART, part_of(LAST_CHECKSUM_FILE)):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
 
 
 def part_of(path: str) -> str:
@@ -617,6 +649,7 @@ def tell(event: str, text: str) -> Dict[str, str]:
     """Send a text over the channels that are set and meant for an event ("start", "unchanged",
     "new", "fail" or "test"), each in bounded time; return what went wrong by channel, or "".
     """
+    text = readable(text)
     channels: List[Tuple[str, str, Send]] = [("Healthchecks", HEALTHCHECKS_URL, ping)]
     if event in SUBJECTS:
         channels += [("webhook", WEBHOOK_URL, call_webhook), ("email", SMTP_URL, send_mail)]
@@ -700,15 +733,15 @@ def send_mail(event: str, text: str) -> None:
         raise Failure(f"{len(refused)} of the addresses were refused")
 
 
-def test_notifications() -> int:
+def test_notifications() -> Tuple[int, str, str]:
     """Send a test over each channel, say for each whether it went, and return the exit code."""
     troubles = tell("test", "This is a test of the LUMIERE VOD archiver's notifications.")
     for channel, trouble in troubles.items():
-        print(f"{channel}: {trouble or 'sent'}.")
+        write_out(sys.stdout, f"{channel}: {trouble or 'sent'}.\n")
     if not troubles:
-        print("No channel is set: see HEALTHCHECKS_URL, WEBHOOK_URL and SMTP_URL.", file=sys.stderr)
-        return 2
-    return 1 if any(troubles.values()) else 0
+        hint = "No channel is set: see HEALTHCHECKS_URL, WEBHOOK_URL and SMTP_URL.\n"
+        write_out(sys.stderr, hint)
+    return 2 if not troubles else 1 if any(troubles.values()) else 0, "", ""
 
 
 def write_out(stream: Optional[IO[str]], text: str) -> None:
@@ -716,6 +749,11 @@ def write_out(stream: Optional[IO[str]], text: str) -> None:
     if stream:
         with contextlib.suppress(OSError):
             os.write(stream.fileno(), text.encode(errors="backslashreplace"))
+
+
+def readable(text: str) -> str:
+    """Return a text as UTF-8, of which Python 3.6 under cron, for one, has decoded only ASCII."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def reason(error: BaseException) -> str:

@@ -335,6 +335,10 @@ OTHER_SHAPES: Dict[str, "tuple[bytes, str]"] = {
     "dates that are no days": (DATED.replace(b"09-30", b"02-30"), "presence_date"),
     "deep": (b"[" * 200000 + b"]" * 200000, "brackets"),
     "deep objects": (b'{"a":' * 200000 + b"1" + b"}" * 200000, "brackets"),
+    "a number that crashes ijson": (
+        DATED[:-2] + b', "id": ' + b"7" * 66000 + b"}]",
+        "thousands of digits",
+    ),
     "deep in a work": (DATED[:-2] + b', "x": ' + b"[" * 9999 + b"]" * 9999 + b"}]", "brackets"),
 }
 # What is no JSON to its end.
@@ -343,6 +347,7 @@ NO_JSON: Dict[str, bytes] = {
     "a text": b"Service unavailable",
     "white space": b" \r\n ",
     "white space that JSON doesn't know": DATED + b"\f",
+    "a text that begins behind the array": DATED + b'"Internal Server Error]',
     "garbage behind the array": DATED + b"\n<!-- cached -->",
     "two arrays": DATED + DATED,
     "bad UTF-8": DATED.replace(b"presences", b"pr\xe9sences"),

@@ -99,6 +99,14 @@ def test_max_runtime_ends_a_delay(used: Archiver) -> None:
 
 
 @posix
+def test_max_runtime_that_is_over_at_once(used: Archiver) -> None:
+    with unchanged(used):
+        result = used.run(MAX_RUNTIME="0.000001")
+    assert result.code == 1
+    assert_one_sentence(result.err, "MAX_RUNTIME")
+
+
+@posix
 def test_interrupted_twice(used: Archiver, pause: Pause) -> None:
     """The second signal comes while the first one is still at work."""
     child = used.start()
@@ -154,6 +162,23 @@ def test_leftovers_of_a_kill_go_even_if_the_next_run_fails(used: Archiver, pause
     used.api.on("/api/countries", answer(status="404 Not Found"))
     assert used.run().code == 1
     assert used.files() == archived(OLD)
+
+
+@posix
+def test_leftovers_of_a_kill_give_nothing_to_the_next_run(used: Archiver) -> None:
+    """Neither their permissions nor, if it is a link, the file that this leads to."""
+    part = used.archive / ".lumiere.part"
+    part.touch(mode=0o600)
+    (used.folder / ".lumiere.part").symlink_to(used.archive / OLD_NAME)
+    used.run()
+    assert used.files() == archived(OLD, NEW)
+    modes = {path.stat().st_mode for path in (used.archive / NEW_NAME, used.archive / "MD5SUMS")}
+    assert modes == {(used.archive / "MD5SUMS").stat().st_mode}
+    latest = lumiere_api.dataset(date="2026-12-31")
+    used.api.on(WORKS, answer(latest))
+    part.symlink_to(OLD_NAME)
+    assert used.run().code == 0
+    assert used.files() == archived(OLD, NEW, latest)
 
 
 def test_two_runs_at_once(used: Archiver, pause: Pause) -> None:
@@ -274,6 +299,42 @@ def test_checksum_file_not_writable(used: Archiver) -> None:
     assert_recovers(used)
 
 
+def test_md5sums_not_readable(used: Archiver) -> None:
+    """The dataset is archived, which is said; it is announced when the fault is mended."""
+    sums = used.archive / "MD5SUMS"
+    sums.unlink()
+    sums.mkdir()
+    result = used.run()
+    assert (result.code, result.out) == (1, "")
+    assert_one_sentence(result.err, NEW_NAME, "archived", str(used.archive))
+    assert used.datasets() == {OLD_NAME: OLD, NEW_NAME: NEW}
+    sums.rmdir()
+    result = used.run()
+    assert (result.code, result.err) == (0, "")
+    assert_one_sentence(result.out, "New dataset", NEW_NAME)
+    assert used.files() == archived(OLD, NEW)
+
+
+def test_no_folder_for_the_checksum(used: Archiver) -> None:
+    result = used.run(LAST_CHECKSUM_FILE="no/such/folder/md5")
+    assert (result.code, result.out) == (1, "")
+    assert_one_sentence(result.err, NEW_NAME, "archived", str(used.folder / "no/such/folder"))
+    used.run()
+    assert used.files() == archived(OLD, NEW)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
+def test_too_little_memory(used: Archiver) -> None:
+    """What came is kept, since it may be a dataset: here one work with all presences."""
+    data = b'[{"presences": [%s]}]' % b", ".join([b'{"presence_date": "2026-09-30"}'] * 600000)
+    used.api.on(WORKS, answer(data))
+    with unchanged(used, data):
+        result = used.run(before=["sh", "-c", 'ulimit -v 200000; exec "$@"', "sh"])
+    assert result.code == 1
+    assert_one_sentence(result.err, "rejected")  # not always "memory": ijson has its own words
+    assert_recovers(used)
+
+
 # strace stops the script at each step that changes the disk
 
 STEPS = "openat,mkdir,write,fsync,rename,unlink"
@@ -358,6 +419,21 @@ def test_killed_behind_a_publication_and_then_another_edition(used: Archiver, nu
     used.api.on(WORKS, answer(latest))
     assert used.run().code == 0
     assert used.files() == archived(OLD, NEW, latest)
+
+
+@strace
+def test_an_unlisted_dataset_that_can_not_be_read(used: Archiver) -> None:
+    """It costs neither the new dataset nor its announcement."""
+    (used.archive / "MD5SUMS").unlink()
+    paths = ["-P", OLD_NAME, "-P", str(used.archive / OLD_NAME)]
+    command = ["strace", "-f", "-qq", "-o", os.devnull, *paths, "-e", "inject=openat:error=EACCES"]
+    result = used.run(before=command)
+    assert (result.code, result.err) == (0, "")
+    assert_one_sentence(result.out, "New dataset", NEW_NAME)
+    assert (used.archive / "MD5SUMS").read_text() == f"{md5(NEW)}  {NEW_NAME}\n"
+    used.api.on(WORKS, answer(OLD))
+    assert used.run().code == 0
+    assert used.files()[os.path.join("archive", "MD5SUMS")].count(b"\n") == 2
 
 
 @strace

@@ -255,6 +255,15 @@ def test_a_signal_amid_the_telling_comes_too_late(told: Archiver) -> None:
     assert sorted(heard(told)) == sorted([PING + "/start", PING, HOOK])
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file names of any bytes")
+def test_a_path_that_is_no_text_is_told(told: Archiver, mail: MailServer) -> None:
+    told.api.on(WORKS, answer(b"<html>"))
+    told.run(STORAGE_DIR=os.fsdecode(b"j\xf8rgen"), ATTEMPTS="1")
+    assert "j\ufffdrgen/rejected" in body(told, PING + "/fail")
+    assert "j\ufffdrgen/rejected" in json.loads(body(told, HOOK))["text"]
+    assert "j\ufffdrgen/rejected" in mail.message().get_content()
+
+
 def test_a_revised_dataset(told: Archiver) -> None:
     told.api.on(WORKS, answer(dataset(date="2026-06-30", count=30, seed=66)))
     result = told.run()
@@ -443,6 +452,32 @@ def test_test_notifications_with_a_channel_down(told: Archiver) -> None:
     assert_no_secret(told, result.out, result.err)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_test_notifications_interrupted(told: Archiver, name: str, code: int) -> None:
+    reached = threading.Event()
+
+    def wait(connection: socket.socket) -> None:
+        reached.set()
+        silence(connection)
+
+    told.api.on(HOOK, wait)
+    child = told.start("--test-notifications")
+    assert reached.wait(60)
+    child.send_signal(getattr(signal, name))
+    result = finish(child)
+    assert (result.code, result.out) == (code, "")
+    assert_one_sentence(result.err, name)
+    assert PING + "/fail" not in heard(told)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_test_notifications_on_a_full_disk(told: Archiver) -> None:
+    before = ["sh", "-c", 'exec "$@" > /dev/full', "sh"]
+    assert told.run("--test-notifications", before=before).code == 0
+    assert sorted(heard(told)) == sorted([PING + "/log", HOOK])
+
+
 def test_test_notifications_with_none_set(used: Archiver) -> None:
     result = used.run("--test-notifications")
     assert (result.code, result.out) == (2, "")
@@ -454,7 +489,7 @@ WRONG: Dict[str, str] = {
     "WEBHOOK_URL": "ftp://5ecret",
     "SMTP_URL": "https://user:5ecret@host",
     "EMAIL_FROM": "nobody",
-    "EMAIL_TO": "nobody",
+    "EMAIL_TO": ", ".join([*["somebody.with.a.long.name@example.org"] * 30, "typo@@example.org"]),
 }
 
 

@@ -1,5 +1,6 @@
 """Options and settings: what is wrong is named in one line, and nothing is done."""
 
+import re
 import subprocess
 import sys
 from typing import Dict
@@ -135,6 +136,13 @@ def test_verify_a_torn_md5sums(used: Archiver) -> None:
     assert used.run("--verify").code == 1
     sums.write_bytes(sums.read_bytes()[:20])
     assert used.run("--verify").code == 1
+
+
+def test_verify_names_that_can_be_none(used: Archiver) -> None:
+    (used.archive / "MD5SUMS").write_bytes(b"\0" * 200)
+    result = used.run("--verify")
+    assert result.code == 1
+    assert re.fullmatch("\0+ is missing or unreadable: ValueError.\n", result.err)
 
 
 def test_verify_reads_what_md5sum_writes(used: Archiver) -> None:
