@@ -383,7 +383,7 @@ def check(path: str) -> Tuple[int, int, int, str]:
 
 
 class Source:
-    """A file as ijson is to read it: one that ends before what ijson can't bear."""
+    """A file as ijson reads it: with one more line feed, or ended before what ijson can't bear."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.first, self.last = file, b"", b"\n"
@@ -392,8 +392,9 @@ class Source:
     def read(self, size: int = -1) -> bytes:
         """Read up to so many bytes; raises OSError."""
         block = self.file.read(size)
-        if size and not block:  # without a line feed there, the C backend forgives a text that
-            block, self.last = self.last, b""  # begins behind the array and has no end
+        if size and not block:
+            # Without a line feed there, the C backend forgives a text that begins behind the array.
+            block, self.last = self.last, b""
         self.first = self.first or block.lstrip()[:1]
         if b"\v" in block or b"\f" in block:  # to ijson it is white space, to JSON it isn't
             self.trouble = Failure("not whole, well-formed JSON", curable=True)
@@ -436,7 +437,7 @@ def iso_date(text: str) -> str:
 
 def archive(dataset: Dataset) -> Tuple[str, str]:
     """Publish what was received unless the archive has these bytes; return "new" or "unchanged",
-    and a sentence on it. Raises OSError.
+    and a sentence on it. Raises OSError, and Failure when the dataset is safe but not its MD5.
     """
     same_size = (name for name in dataset_names() if os.path.getsize(name) == dataset.size)
     found = next((name for name in same_size if md5_of(name) == dataset.md5), "")
@@ -446,13 +447,13 @@ def archive(dataset: Dataset) -> Tuple[str, str]:
     if not found:
         move(PART, name)
     try:
-        if read_md5sums().get(found) != dataset.md5:  # it is new, or its run was killed before here
+        if read_md5sums().get(found) != dataset.md5:  # it is new, or its run was killed by now
             event, text = "new", announcement(name, dataset)
             list_md5(name, dataset.md5)
         replace_text(LAST_CHECKSUM_FILE, f"{dataset.md5}\n")
     except OSError as error:
-        text = f"The dataset is archived as {name} in {STORAGE_DIR}, but not listed: {error}"
-        raise Failure(text) from None
+        text = f"The dataset is archived as {name} in {STORAGE_DIR}, but its MD5 was not noted"
+        raise Failure(f"{text}: {error}") from None
     return event, text
 
 
