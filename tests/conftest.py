@@ -95,7 +95,10 @@ Child = Any  # subprocess.Popen, whose type takes no parameter on Python 3.6
 
 def finish(child: Child) -> Result:
     """Wait for a child and collect what it said."""
-    out, err = child.communicate(timeout=100)
+    try:
+        out, err = child.communicate(timeout=100)
+    finally:
+        child.kill()  # one that does not end must not burden the tests that follow
     return Result(child.returncode, out.decode("utf-8"), err.decode("utf-8"))
 
 
