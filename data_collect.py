@@ -650,7 +650,6 @@ def tell(event: str, text: str) -> Dict[str, str]:
     """Send a text over the channels that are set and meant for an event ("start", "unchanged",
     "new", "fail" or "test"), each in bounded time; return what went wrong by channel, or "".
     """
-    text = readable(text)
     channels: List[Tuple[str, str, Send]] = [("Healthchecks", HEALTHCHECKS_URL, ping)]
     if event in SUBJECTS:
         channels += [("webhook", WEBHOOK_URL, call_webhook), ("email", SMTP_URL, send_mail)]
@@ -659,7 +658,7 @@ def tell(event: str, text: str) -> Dict[str, str]:
 
     def attempt(channel: str) -> None:
         try:
-            senders[channel](event, text)
+            senders[channel](event, readable(text))
             troubles[channel] = ""
         except Exception as error:
             troubles[channel] = reason(error)
