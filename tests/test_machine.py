@@ -172,8 +172,8 @@ def test_leftovers_of_a_kill_give_nothing_to_the_next_run(used: Archiver) -> Non
     (used.folder / ".lumiere.part").symlink_to(used.archive / OLD_NAME)
     used.run()
     assert used.files() == archived(OLD, NEW)
-    modes = {path.stat().st_mode for path in (used.archive / NEW_NAME, used.archive / "MD5SUMS")}
-    assert modes == {(used.archive / "MD5SUMS").stat().st_mode}
+    sums = used.archive / "MD5SUMS"
+    assert (used.archive / NEW_NAME).stat().st_mode == sums.stat().st_mode
     latest = lumiere_api.dataset(date="2026-12-31")
     used.api.on(WORKS, answer(latest))
     part.symlink_to(OLD_NAME)
@@ -421,13 +421,17 @@ def test_killed_behind_a_publication_and_then_another_edition(used: Archiver, nu
     assert used.files() == archived(OLD, NEW, latest)
 
 
+def opening_old(archiver: Archiver, fault: str) -> List[str]:
+    """Build a strace command that puts a fault into the opening of the earlier dataset."""
+    paths = ["-P", OLD_NAME, "-P", str(archiver.archive / OLD_NAME)]
+    return ["strace", "-f", "-qq", "-o", os.devnull, *paths, "-e", f"inject=openat:{fault}"]
+
+
 @strace
 def test_an_unlisted_dataset_that_can_not_be_read(used: Archiver) -> None:
     """It costs neither the new dataset nor its announcement."""
     (used.archive / "MD5SUMS").unlink()
-    paths = ["-P", OLD_NAME, "-P", str(used.archive / OLD_NAME)]
-    command = ["strace", "-f", "-qq", "-o", os.devnull, *paths, "-e", "inject=openat:error=EACCES"]
-    result = used.run(before=command)
+    result = used.run(before=opening_old(used, "error=EACCES"))
     assert (result.code, result.err) == (0, "")
     assert_one_sentence(result.out, "New dataset", NEW_NAME)
     assert (used.archive / "MD5SUMS").read_text() == f"{md5(NEW)}  {NEW_NAME}\n"
@@ -451,9 +455,7 @@ def test_a_signal_amid_publishing_comes_too_late(used: Archiver) -> None:
 @pytest.mark.parametrize("name", ["KILL", "TERM"])
 def test_ended_while_it_compares_with_the_earlier_dataset(used: Archiver, name: str) -> None:
     """What came is safe by then; and it is announced, after a kill by the next run."""
-    paths = ["-P", OLD_NAME, "-P", str(used.archive / OLD_NAME)]
-    command = ["strace", "-f", "-qq", "-o", os.devnull, *paths]
-    result = used.run(before=[*command, "-e", f"inject=openat:signal={name}:when=1"])
+    result = used.run(before=opening_old(used, f"signal={name}:when=1"))
     assert used.datasets() == {OLD_NAME: OLD, NEW_NAME: NEW}
     if name == "KILL":
         assert result.code == -signal.SIGKILL

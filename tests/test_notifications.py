@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 import trustme
@@ -28,7 +28,7 @@ from conftest import (
     finish,
     md5,
 )
-from lumiere_api import answer, dataset, drip, head, raw, silence
+from lumiere_api import Answer, answer, dataset, drip, head, raw, silence
 
 PING, HOOK = "/ping/5ecret-uuid", "/hooks/5ecret-token"
 PASSWORD = "5ecret p@ss/word%"
@@ -135,6 +135,17 @@ def body(archiver: Archiver, path: str) -> str:
     return archiver.api.asked(path)[-1].body.decode("utf-8")
 
 
+def noticed(then: Answer) -> Tuple[threading.Event, Answer]:
+    """An event, and an answer that sets it when it is asked for and goes on as `then` does."""
+    reached = threading.Event()
+
+    def send(connection: socket.socket) -> None:
+        reached.set()
+        then(connection)
+
+    return reached, send
+
+
 def assert_no_secret(archiver: Archiver, *texts: str) -> None:
     """Hold that neither the log nor any of these texts gives a secret away."""
     for text in (archiver.log, *texts):
@@ -215,12 +226,7 @@ def test_a_second_run_is_told_and_starts_nothing(told: Archiver) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("MAX_RUNTIME", 1)])
 def test_an_interruption_is_told(told: Archiver, mail: MailServer, name: str, code: int) -> None:
-    reached = threading.Event()
-
-    def wait(connection: socket.socket) -> None:
-        reached.set()
-        silence(connection)
-
+    reached, wait = noticed(silence)
     told.api.on(WORKS, wait)
     child = told.start(MAX_RUNTIME="3" if name == "MAX_RUNTIME" else "100")
     assert reached.wait(60)
@@ -236,13 +242,13 @@ def test_an_interruption_is_told(told: Archiver, mail: MailServer, name: str, co
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_a_signal_amid_the_telling_comes_too_late(told: Archiver) -> None:
-    reached, go_on = threading.Event(), threading.Event()
+    go_on = threading.Event()
 
-    def wait(connection: socket.socket) -> None:
-        reached.set()
+    def go(connection: socket.socket) -> None:
         assert go_on.wait(60)
         connection.sendall(head("204 No Content"))
 
+    reached, wait = noticed(go)
     told.api.on(PING, wait)
     child = told.start()
     assert reached.wait(60)
@@ -455,12 +461,7 @@ def test_test_notifications_with_a_channel_down(told: Archiver) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_test_notifications_interrupted(told: Archiver, name: str, code: int) -> None:
-    reached = threading.Event()
-
-    def wait(connection: socket.socket) -> None:
-        reached.set()
-        silence(connection)
-
+    reached, wait = noticed(silence)
     told.api.on(HOOK, wait)
     child = told.start("--test-notifications")
     assert reached.wait(60)

@@ -25,11 +25,11 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="as Linu
 def blocks(*kinds: str) -> List[Tuple[str, str]]:
     """The README's fenced blocks of these kinds, and the output below each, or ""."""
     fenced = re.findall(r"(?ms)^( *)```([a-z]+)\n(.*?)^ *```$", README)
-    plain = [(kind, re.sub(f"(?m)^{indent}", "", text)) for indent, kind, text in fenced]
-    following = [*plain[1:], ("", "")]
+    flush = [(kind, re.sub(f"(?m)^{indent}", "", text)) for indent, kind, text in fenced]
+    following = [*flush[1:], ("", "")]
     return [
         (text, after if kind_after == "text" else "")
-        for (kind, text), (kind_after, after) in zip(plain, following)
+        for (kind, text), (kind_after, after) in zip(flush, following)
         if kind in kinds
     ]
 
