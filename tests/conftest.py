@@ -1,17 +1,23 @@
 """The archiver under test: the real script as a child process, in an environment like cron's."""
 
 import contextlib
+import csv
 import hashlib
+import io
+import json
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence
 
 import lumiere_api
 import pytest
+
+pytest_plugins = ["telling"]  # the channels' fixtures
 
 ROOT = Path(__file__).resolve().parent.parent
 OLD = lumiere_api.dataset(date="2026-06-30", seed=6)
@@ -83,7 +89,15 @@ class Archiver:
         names = {str(path.relative_to(self.folder)): path for path in paths}
         for name in ("data_collect.py", "archiver.log", os.path.join("archive", ".lock")):
             names.pop(name, None)
-        return {name: path.read_bytes() for name, path in names.items()}
+        files = {name: path.read_bytes() for name, path in names.items()}
+        if EDITIONS in files:
+            files[EDITIONS] = as_csv(dict(row, **SETTLED) for row in self.editions())
+        return files
+
+    def editions(self) -> List[Dict[str, str]]:
+        """The rows of editions.csv."""
+        text = (self.folder / EDITIONS).read_text(encoding="utf-8")
+        return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
 
     def rejected(self) -> List[bytes]:
         """What lies in archive/rejected."""
@@ -102,6 +116,42 @@ def finish(child: Child) -> Result:
     return Result(child.returncode, out.decode("utf-8"), err.decode("utf-8"))
 
 
+EDITIONS = os.path.join("archive", "editions.csv")
+COLUMNS = "path presence_date created bytes hash works presences countries source software".split()
+# Columns that differ from run to run; files() and archived() give them these values.
+SETTLED = {
+    "created": "2026-07-01T04:17:00Z",
+    "countries": " ".join(sorted(lumiere_api.MEMBERS)),
+    "source": "http://127.0.0.1/api/works",
+    "software": "lumiere-vod-archiver/2.0",
+}
+
+
+def as_csv(rows: Iterable[Dict[str, str]]) -> bytes:
+    """Write rows as editions.csv has them."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return table.getvalue().encode()
+
+
+def row_of(name: str, data: bytes) -> Dict[str, str]:
+    """The row of a whole dataset in editions.csv."""
+    works = json.loads(data.decode("utf-8"))
+    listed = [work.get("presences") if isinstance(work, dict) else None for work in works]
+    presences = [item for items in listed if isinstance(items, list) for item in items]
+    return {
+        "path": name,
+        "presence_date": name[-15:-5] if name[-6].isdigit() and name[-7] != "_" else name[-17:-7],
+        "bytes": str(len(data)),
+        "hash": md5(data),
+        "works": str(len(works)),
+        "presences": str(len(presences)),
+        **SETTLED,
+    }
+
+
 def archived(*datasets: bytes, last: Optional[bytes] = None) -> Dict[str, bytes]:
     """The files of an archive that holds these datasets, the last of them current."""
     names = {}
@@ -115,13 +165,33 @@ def archived(*datasets: bytes, last: Optional[bytes] = None) -> Dict[str, bytes]
     sums = "".join(f"{md5(data)}  {name}\n" for name, data in names.items())
     files = {os.path.join("archive", name): data for name, data in names.items()}
     files[os.path.join("archive", "MD5SUMS")] = sums.encode()
+    files[EDITIONS] = as_csv(row_of(name, data) for name, data in names.items())
     files["last_checksum.txt"] = f"{md5(datasets[-1] if last is None else last)}\n".encode()
     return files
 
 
+def pytest_addoption(parser: Any) -> None:
+    """Let the walks of test_decade.py be longer, and be walked once more."""
+    parser.addoption("--decades", type=int, default=0, help="walks of ten years (default: 0)")
+    parser.addoption("--seed", type=int, help="of the first of them (default: a random one)")
+
+
+def pytest_configure(config: Any) -> None:
+    """Choose the seed where none was given; the workers are given the same one."""
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(10**6)
+
+
+def pytest_report_header(config: Any) -> str:
+    """Print what it takes to walk the same decades again."""
+    return f"decades: --decades {config.option.decades} --seed {config.option.seed}"
+
+
 def pytest_collection_modifyitems(items: List[Any]) -> None:
     """Begin with the tests that take longest, few to a worker, so that the others run beside."""
-    names = ("channel_down", "at_each_step", "archived_or_rejected", "memory", "odd_names")
+    names = (
+        "walk channel_down at_each_step archived_or_rejected memory odd_names greets_late".split()
+    )
     slow = [item for item in items if any(name in item.name for name in names)]
     items[:] = [item for item in items if item not in slow]
     for number, item in enumerate(slow):
@@ -179,8 +249,10 @@ def assert_one_sentence(text: str, *parts: str) -> None:
         assert part in text
 
 
-def assert_recovers(archiver: Archiver) -> None:
-    """Hold that the next run archives NEW beside OLD, as if nothing had happened."""
+def assert_recovers(archiver: Archiver) -> str:
+    """Hold that the next run archives NEW beside OLD, as if nothing had happened; return what it
+    printed.
+    """
     archiver.api.on(COUNTRIES, lumiere_api.answer(lumiere_api.as_json(lumiere_api.countries())))
     archiver.api.on(WORKS, lumiere_api.answer(NEW))
     result = archiver.run()
@@ -188,6 +260,7 @@ def assert_recovers(archiver: Archiver) -> None:
     kept = os.path.join("archive", "rejected") + os.sep
     files = {name: data for name, data in archiver.files().items() if not name.startswith(kept)}
     assert files == archived(OLD, NEW)
+    return result.out
 
 
 @contextlib.contextmanager

@@ -1,12 +1,11 @@
 """Options and settings: what is wrong is named in one line, and nothing is done."""
 
-import re
 import subprocess
 import sys
 from typing import Dict
 
 import pytest
-from conftest import NEW, NEW_NAME, OLD, OLD_NAME, Archiver, archived, assert_one_sentence, md5
+from conftest import NEW, NEW_NAME, OLD, Archiver, archived, assert_one_sentence
 
 WRONG: Dict[str, "list[str]"] = {
     "DATA_API_URL": [
@@ -90,68 +89,3 @@ def test_main_can_be_called(fresh: Archiver) -> None:
     command = [sys.executable, "-B", "-c", code]
     assert subprocess.call(command, cwd=str(fresh.folder), env=fresh.environment()) == 40
     assert fresh.files() == archived(NEW)
-
-
-# --verify
-
-
-def test_verify_a_whole_archive(used: Archiver) -> None:
-    used.run()
-    log = used.log
-    result = used.run("--verify")
-    assert result == (0, "2 of 2 files listed in MD5SUMS are whole.\n", "")
-    assert used.log == log
-
-
-def test_verify_names_what_is_damaged_or_missing(used: Archiver) -> None:
-    used.run()
-    flipped = bytearray(NEW)
-    flipped[1000] ^= 1
-    (used.archive / NEW_NAME).write_bytes(bytes(flipped))
-    (used.archive / OLD_NAME).rename(used.archive / "renamed.json")
-    asked = len(used.api.requests)
-    result = used.run("--verify")
-    assert result.code == 1
-    assert result.err.splitlines() == [
-        f"{OLD_NAME} is missing or unreadable: No such file or directory.",
-        f"{NEW_NAME} is damaged: its MD5 is {md5(bytes(flipped))}, in MD5SUMS {md5(NEW)}.",
-    ]
-    assert result.out.splitlines() == [
-        "renamed.json is not listed in MD5SUMS.",
-        "0 of 2 files listed in MD5SUMS are whole.",
-    ]
-    assert len(used.api.requests) == asked
-
-
-def test_verify_without_md5sums_is_no_success(used: Archiver) -> None:
-    (used.archive / "MD5SUMS").unlink()
-    result = used.run("--verify")
-    assert result.code == 1
-    assert f"{OLD_NAME} is not listed" in result.out
-
-
-def test_verify_a_torn_md5sums(used: Archiver) -> None:
-    sums = used.archive / "MD5SUMS"
-    sums.write_bytes(sums.read_bytes()[:40])
-    assert used.run("--verify").code == 1
-    sums.write_bytes(sums.read_bytes()[:20])
-    assert used.run("--verify").code == 1
-
-
-def test_verify_names_that_can_be_none(used: Archiver) -> None:
-    (used.archive / "MD5SUMS").write_bytes(b"\0" * 200)
-    result = used.run("--verify")
-    assert result.code == 1
-    assert re.fullmatch("\0+ is missing or unreadable: ValueError.\n", result.err)
-
-
-def test_verify_reads_what_md5sum_writes(used: Archiver) -> None:
-    (used.archive / "MD5SUMS").write_text(f"{md5(OLD).upper()} *{OLD_NAME}\n")
-    assert used.run("--verify").code == 0
-
-
-def test_verify_before_the_first_run(fresh: Archiver) -> None:
-    assert fresh.run("--verify").code == 0
-    result = fresh.run("--verify", STORAGE_DIR="elsewhere")
-    assert result.code == 1
-    assert_one_sentence(result.err, str(fresh.folder / "elsewhere"))
