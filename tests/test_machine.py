@@ -20,6 +20,7 @@ from conftest import (
     NEW_NAME,
     OLD,
     OLD_NAME,
+    ROOT,
     WORKS,
     Archiver,
     archived,
@@ -67,7 +68,7 @@ def part_appears(archiver: Archiver) -> bool:
 
 
 @posix
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_interrupted(used: Archiver, pause: Pause, name: str, code: int) -> None:
     with unchanged(used):
         child = used.start()
@@ -78,6 +79,48 @@ def test_interrupted(used: Archiver, pause: Pause, name: str, code: int) -> None
     assert_one_sentence(result.err, name, "no temporary file is left")
     assert f"ERROR - Interrupted by {name}" in used.log
     assert_recovers(used)
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_what_was_ignored_stays_ignored(used: Archiver, pause: Pause, name: str) -> None:
+    """nohup ignores a hang-up, and a shell the Ctrl-C of its jobs in the background."""
+    child = used.start(before=["sh", "-c", f'trap "" {name[3:]}; exec "$@"', "sh"])
+    pause.wait()
+    child.send_signal(getattr(signal, name))
+    pause.go_on.set()
+    result = finish(child)
+    assert (result.code, result.err) == (0, "")
+    assert used.files() == archived(OLD, NEW)
+
+
+@posix
+@pytest.mark.parametrize("limit", ["2", "1000"])
+def test_taking_over_ends_when_told_to(used: Archiver, limit: str) -> None:
+    """Reading a dataset that no list has takes hours here: a sparse file of a terabyte."""
+    with open(str(used.archive / NEW_NAME), "wb") as file:
+        file.truncate(10**12)
+    child = used.start(MAX_RUNTIME=limit)
+    if limit == "1000":
+        wait_for(lambda: "Run started" in used.log)
+        child.terminate()
+    result = finish(child)
+    assert result.code == (143 if limit == "1000" else 1)
+    assert_one_sentence(result.err, "SIGTERM" if limit == "1000" else "MAX_RUNTIME")
+    assert used.api.requests == []
+
+
+@posix
+def test_an_alarm_that_python_dropped_rings_again() -> None:
+    """What is raised in a destructor is dropped; then the run must still end."""
+    code = "import time, data_collect as archiver\n"
+    code += "class Drops:\n    def __del__(self):\n        time.sleep(60)\n"
+    code += "archiver.heed_signals(archiver.stop, 0.1)\nDrops()\ntime.sleep(60)\n"
+    started = time.monotonic()
+    command = [sys.executable, "-B", "-c", code]
+    child = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert "Stopped: Not done in MAX_RUNTIME" in finish(child).err
+    assert 10 < time.monotonic() - started < 30
 
 
 @posix
@@ -461,6 +504,50 @@ def test_a_second_signal_amid_the_ending(used: Archiver) -> None:
     assert Path(trace).read_text(errors="replace").count("--- SIGTERM") == 2
     assert result.code == 143
     assert_one_sentence(result.err, "SIGTERM")
+    assert_recovers(used)
+
+
+@strace
+@posix
+def test_a_signal_while_a_failed_run_is_ending(used: Archiver) -> None:
+    """At each step from the failure to the end of the process: one sentence, and no traceback."""
+    used.api.on(WORKS, answer(status="404 Not Found"))
+    trace = str(used.folder.parent / "trace")
+    command = ["strace", "-qq", "-o", trace, "-e", "trace=rt_sigaction"]
+    used.run(before=command)
+    calls = Path(trace).read_text(errors="replace").splitlines()
+    armed = max(at for at, line in enumerate(calls) if "SIGHUP" in line and "SIG_DFL" in line)
+    for number in range(armed + 2, len(calls) + 1):
+        injection = f"inject=rt_sigaction:signal=TERM:when={number}"
+        with unchanged(used):
+            result = used.run(before=[*command, "-e", injection])
+        assert result.code in (1, 143), (number, result)
+        assert_one_sentence(result.err, "SIGTERM" if result.code == 143 else "404")
+        assert used.log.splitlines()[-1].endswith(result.err.strip())
+
+
+@strace
+@pytest.mark.parametrize("error", ["EINVAL", "EBADF", "EOPNOTSUPP", "ENOSYS"])
+def test_a_folder_that_can_not_be_synced(used: Archiver, error: str) -> None:
+    """So it is on CIFS, sshfs and some NFS, and it is no failure there."""
+    paths = [word for path in (used.archive, used.folder) for word in ("-P", str(path))]
+    command = ["strace", "-f", "-y", "-qq", "-o", str(used.folder.parent / "trace"), *paths]
+    result = used.run(before=[*command, "-e", f"inject=fsync:error={error}"])
+    assert (result.code, result.err) == (0, "")
+    assert NEW_NAME in result.out
+    assert used.files() == archived(OLD, NEW)
+    text = (used.folder.parent / "trace").read_text(errors="replace")
+    assert text.count("(INJECTED)") >= 4
+
+
+@strace
+@pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_lock_that_can_not_be_had(used: Archiver, error: str) -> None:
+    with unchanged(used):
+        command = ["strace", "-f", "-qq", "-o", os.devnull, "-e", f"inject=flock:error={error}"]
+        result = used.run(before=command)
+    assert result.code == 1
+    assert_one_sentence(result.err, "lock", "STORAGE_DIR", str(used.archive))
     assert_recovers(used)
 
 

@@ -1,0 +1,154 @@
+"""The record of each edition, and what the archive keeps beside its datasets."""
+
+import datetime
+import os
+import re
+from typing import Callable, Dict
+
+import pytest
+from conftest import (
+    COLUMNS,
+    EDITIONS,
+    NEW,
+    NEW_NAME,
+    OLD,
+    OLD_NAME,
+    WORKS,
+    Archiver,
+    archived,
+    assert_one_sentence,
+    fill,
+    md5,
+    row_of,
+)
+from lumiere_api import MEMBERS, answer, as_json, dataset
+
+
+def test_a_row_for_each_edition(fresh: Archiver) -> None:
+    before = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    fresh.run()
+    after = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    text = (fresh.folder / EDITIONS).read_bytes()
+    assert text.splitlines()[0].decode() == ",".join(COLUMNS)
+    assert b"\r" not in text
+    (row,) = fresh.editions()
+    assert before <= row["created"] <= after
+    assert row["countries"] == " ".join(sorted(MEMBERS))
+    assert row["source"] == fresh.api.url + WORKS
+    assert row["software"] == "lumiere-vod-archiver/2.0"
+    assert dict(row_of(NEW_NAME, NEW), **row) == row
+    assert fresh.files()[EDITIONS] == archived(NEW)[EDITIONS]
+
+
+def test_the_source_holds_no_secret(fresh: Archiver) -> None:
+    fresh.api.on(WORKS + "?key=5ecret", answer(NEW))
+    url = fresh.api.url.replace("//", "//user:5ecret@") + WORKS + "?key=5ecret"
+    assert fresh.run(DATA_API_URL=url).code == 0
+    assert fresh.editions()[0]["source"] == fresh.api.url + WORKS
+    assert b"5ecret" not in (fresh.folder / EDITIONS).read_bytes()
+
+
+def test_rows_stand_in_the_order_of_archiving(used: Archiver) -> None:
+    older = dataset(date="2026-03-31", count=30)
+    for data in (NEW, older):
+        used.api.on(WORKS, answer(data))
+        used.run()
+    dates = [row["presence_date"] for row in used.editions()]
+    assert dates == ["2026-06-30", "2026-09-30", "2026-03-31"]
+
+
+DAMAGE: Dict[str, Callable[[bytes], bytes]] = {
+    "torn": lambda data: data[: len(data) // 2],
+    "torn, with a line feed": lambda data: data[: len(data) // 2] + b"\n",
+    "garbage": lambda data: b"\x80\xff" + os.urandom(500) + b"\n",
+    "zeros": lambda data: b"\0" * len(data),
+    "an open quote": lambda data: b'"' + data,
+    "another list": lambda data: b"a;b;c\n1;2;3\n",
+    "empty": lambda data: b"",
+}
+
+
+@pytest.mark.parametrize("name", ["editions.csv", "MD5SUMS"])
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_list_heals(used: Archiver, name: str, damage: str) -> None:
+    """In the next run, also if it finds nothing new."""
+    used.run()
+    path = used.archive / name
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    result = used.run()
+    assert (result.code, result.err) == (0, "")
+    assert sorted(row["path"] for row in used.editions()) == [OLD_NAME, NEW_NAME]
+    sums = (used.archive / "MD5SUMS").read_text().splitlines()
+    assert sorted(sums) == sorted(f"{row['hash']}  {row['path']}" for row in used.editions())
+    assert used.datasets() == {OLD_NAME: OLD, NEW_NAME: NEW}
+    assert used.run() == (0, "", "")
+
+
+def test_what_spreadsheets_do_to_a_list_is_read(used: Archiver) -> None:
+    """A byte order mark, line ends of their own, and quotes around everything."""
+    text = (used.folder / EDITIONS).read_text(encoding="utf-8")
+    quoted = re.sub("(?m)([^,\n]+)", r'"\1"', text).replace("\n", "\r\n")
+    (used.folder / EDITIONS).write_bytes(b"\xef\xbb\xbf" + quoted.encode())
+    result = used.run()
+    assert_one_sentence(result.out, "New dataset", NEW_NAME)
+    assert used.files() == archived(OLD, NEW)
+
+
+def test_a_name_is_not_given_to_other_contents(used: Archiver) -> None:
+    """The row of a dataset that is gone stays: it is the record."""
+    (used.archive / OLD_NAME).unlink()
+    revised = dataset(date="2026-06-30", seed=66)
+    used.api.on(WORKS, answer(revised))
+    assert used.run().code == 0
+    assert used.datasets() == {OLD_NAME.replace(".json", "_1.json"): revised}
+    assert [row["hash"] for row in used.editions()] == [md5(OLD), md5(revised)]
+
+
+def test_a_disk_that_was_away_for_a_month(used: Archiver) -> None:
+    """The new edition went into the empty mount point; it comes into the archive all the same."""
+    away = used.folder / "away"
+    used.archive.rename(away)
+    used.archive.mkdir()
+    assert used.run().code == 0
+    used.archive.rename(used.folder / "mount point")
+    away.rename(used.archive)
+    result = used.run()
+    assert (result.code, result.err) == (0, "")
+    assert NEW_NAME in result.out.splitlines()[0]
+    assert "missing" in result.out
+    assert "archived again" in result.out
+    assert used.datasets() == {OLD_NAME: OLD, NEW_NAME: NEW}
+    assert used.run() == (0, "", "")
+
+
+def test_an_archive_of_the_original_script_is_taken_over(used: Archiver) -> None:
+    """Each file is read once; one that is no whole dataset is named, and left as it is."""
+    cut_name = "Complete_lumiere_COE_2025-12-31.json"
+    fill(used, {os.path.join("archive", cut_name): OLD[:-10]})
+    (used.archive / "MD5SUMS").unlink()
+    (used.folder / EDITIONS).unlink()
+    stamp = os.stat(str(used.archive / OLD_NAME)).st_mtime
+    used.api.on(WORKS, answer(OLD))
+    result = used.run()
+    assert (result.code, result.err) == (0, "")
+    assert f"WARNING: {cut_name} is no whole dataset" in result.out
+    cut, old = used.editions()
+    assert [cut["bytes"], cut["works"], cut["presences"]] == [str(len(OLD) - 10), "", ""]
+    created = datetime.datetime.fromtimestamp(int(stamp), datetime.timezone.utc)
+    expected = dict(row_of(OLD_NAME, OLD), countries="", source="", software="")
+    expected["created"] = created.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert old == expected
+    assert used.run() == (0, "", "")
+
+
+def test_rejected_answers_can_not_fill_the_disk(used: Archiver) -> None:
+    """Of those that are no whole JSON the newest two stay; of the others, all."""
+    whole = [as_json([{"form": number}]) for number in range(3)]
+    cut = [NEW[:-number] for number in range(1, 7)]
+    for body in (cut[0], whole[0], cut[1], whole[1], cut[2], whole[2], *cut[3:]):
+        used.api.on(WORKS, answer(body))
+        assert used.run(ATTEMPTS="1").code == 1
+    assert sorted(used.rejected()) == sorted([*whole, *cut[-2:]])
+    used.api.on(WORKS, answer(cut[-2]))
+    assert used.run().code == 1
+    assert sorted(used.rejected()) == sorted([*whole, *cut[-2:]])
