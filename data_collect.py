@@ -1,20 +1,24 @@
 #!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.6"
+# dependencies = ["requests>=2.27.1,<3", "ijson>=3.1.4,<4"]
+# ///
 """Keep every edition of the LUMIERE VOD dataset; made to be run by cron once a month.
 
-A run locks the archive, asks for the country codes of the Council of Europe's members, downloads
-all works in their catalogues and compares the MD5 with that of the last dataset. A new dataset is
-checked to its last byte and published as archive/<prefix><newest presence_date>.json; then people
-are told, over the channels that are set; then it is listed in editions.csv and MD5SUMS.
+A run downloads the current dataset and compares its MD5 with that of the last one. A
+new dataset is checked to its last byte, gets its name in archive/, is told to people over
+the channels that are set, and is listed in editions.csv and MD5SUMS.
 
-What stands in archive/*.json is a whole dataset, synced to disk, and never overwritten. What was
-received whole but is no dataset is kept in archive/rejected/. A run that fails or is killed, at
-any point, costs the next one nothing; and what it could no longer tell, the next one tells.
+A file that matches archive/*.json is a whole dataset, and is never overwritten. A run
+that fails or is killed, at any point, leaves the datasets as they were.
 
-Settings are the constants at the top of the script; each can also be set in the environment, as
-LUMIERE_ and its name: LUMIERE_STORAGE_DIR, for example.
+Settings are the constants at the top of the script; LUMIERE_<NAME> in the environment
+goes before. The README keeps them in settings.env; with it, a run and a check by hand:
+  (set -a; . ./settings.env; .venv/bin/python data_collect.py)
+  (set -a; . ./settings.env; .venv/bin/python data_collect.py --verify)
 
-Exit codes: 0 archived, unchanged or whole, 1 failed, 2 a wrong option or setting,
-130, 143 or 129 interrupted by Ctrl-C, SIGTERM or SIGHUP.
+Exit codes: 0 archived, unchanged, all whole or all sent; 1 failed; 2 a wrong option or
+setting, or no channel to test; 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SIGHUP.
 """
 
 import argparse
@@ -31,7 +35,7 @@ import http.client
 import io
 import itertools
 import json
-import logging
+import logging.handlers
 import os
 import re
 import shlex
@@ -45,7 +49,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from types import SimpleNamespace
-from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional
+from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from urllib.parse import unquote, urljoin, urlsplit
 
 try:
@@ -67,7 +71,7 @@ LAST_CHECKSUM_FILE = "last_checksum.txt"
 LOG_FILE = "archiver.log"
 LOG_LEVEL = "INFO"  # DEBUG, INFO, WARNING, ERROR or CRITICAL
 ARCHIVE_FILENAME_PREFIX = "Complete_lumiere_COE_"
-CHUNK_SIZE = 256 * 1024  # bytes; two chunks are held in memory
+CHUNK_SIZE = 256 * 1024  # bytes; one chunk is held in memory
 CONNECT_TIMEOUT = 30.0  # seconds
 READ_TIMEOUT = 600.0  # seconds without a byte: the first one may take minutes
 MAX_RUNTIME = 6 * 3600.0  # seconds for the whole run
@@ -105,13 +109,14 @@ def archive_dataset(ledger: "Ledger") -> "Outcome":
         codes = persevere(ask_country_codes)
         warn_of_countries(codes, ledger)
         dataset = persevere(lambda: receive(codes))
-        name = archived_as(dataset)
+        name = dataset.path
         if not name:
             return publish(dataset, ledger)
         if dataset.works:
-            ledger.rows.setdefault(name, dataset._replace(path=name))  # of the user's own name
+            ledger.setdefault(name, dataset)  # of the user's own name
         warn_if_stale(ledger)
-        return Outcome(0, "unchanged", f"Unchanged: the archive has it as {name}.", dataset.hash)
+        text = f"Unchanged: the archive has this dataset as {name}."
+        return Outcome(0, "unchanged", text, dataset.hash)
 
 
 class Outcome(NamedTuple):
@@ -164,22 +169,18 @@ def persevere(attempt: Callable[[], Any]) -> Any:
 
 def ask_country_codes() -> List[str]:
     """Ask for the codes of the Council of Europe's members, sorted; raises Failure."""
-    where = shown(COUNTRY_CODE_API_URL)
     try:
         countries = json.loads(ask("GET", COUNTRY_CODE_API_URL).content)
-        codes = sorted({country["code"] for country in countries if country["is_coe"] is True})
-        usable = re.fullmatch("[!-~]+( [!-~]+)*", " ".join(codes))
     except (ValueError, RecursionError):
-        raise Failure(f"{where} did not answer with JSON", curable=True) from None
-    except (KeyError, TypeError):  # no list, a key that is missing, or a code that is no text
-        raise Failure(
-            f"{where} did not answer with a list of countries: please report it"
-        ) from None
-    if not usable:
-        raise Failure(f"{where} lists no member of the Council of Europe, or one without a code")
-    log.info(f"{len(codes)} countries.")
-    log.debug(usable.group())
-    return codes
+        raise Failure(f"{shown(COUNTRY_CODE_API_URL)} did not answer with JSON", True) from None
+    with contextlib.suppress(KeyError, TypeError):  # a key is missing, or a code is no text
+        codes = sorted({country["code"] for country in countries if country["is_coe"] is True})
+        listed = " ".join(codes)
+        if re.fullmatch("[!-~]+( [!-~]+)*", listed):
+            log.info(f"{len(codes)} countries.")
+            log.debug(listed)
+            return codes
+    raise Failure(f"{shown(COUNTRY_CODE_API_URL)} lists no usable codes: please report it")
 
 
 def ask(method: str, url: str, **more: Any) -> requests.Response:
@@ -205,7 +206,6 @@ def judge(response: requests.Response, **_: Any) -> None:
     lost_post = status in (301, 302, 303) and response.request.method == "POST"
     if status == 200 or (response.is_redirect and target and not lost_post):
         return
-    response.close()
     text = f"{shown(response.url)} answered with status {status}"
     if lost_post and target:
         text += f" and names '{shown(urljoin(response.url, target))}': set DATA_API_URL to it"
@@ -218,10 +218,10 @@ def judge(response: requests.Response, **_: Any) -> None:
 def seconds_until(after: str) -> float:
     """Read a Retry-After header, seconds or a date (RFC 9110, 10.2.3); 0 where it is neither."""
     try:
-        if re.fullmatch("[0-9]+", after):
+        if after.isdigit():
             return float(after[:9])
         return email.utils.parsedate_to_datetime(after).timestamp() - time.time()
-    except (TypeError, ValueError, LookupError, ArithmeticError):  # as nonsense has it
+    except Exception:  # nonsense has many kinds of them
         return 0
 
 
@@ -237,23 +237,28 @@ PART = ".lumiere.part"  # the hidden file in which contents grow until they are 
 
 
 def receive(codes: List[str]) -> "Edition":
-    """Download a dataset and check it, unless it is the last one and the archive has it; raises
-    Failure, OSError.
+    """Download a dataset and check it, unless it is the last one and the archive still has it;
+    where the archive has its bytes, return it with their path. Raises Failure, OSError.
     """
     with open(PART, "wb") as file:
         dataset = download(codes, file)
-        if dataset.hash == read_text(LAST_CHECKSUM_FILE).strip().lower():
-            for name in dataset_names():
-                if size_of(name) == dataset.bytes:
-                    return dataset._replace(path=name)
+        alike = [name for name in dataset_names() if size_of(name) == dataset.bytes]
+        if dataset.hash in read_text(LAST_CHECKSUM_FILE).lower():
+            if alike:
+                return dataset._replace(path=alike[0])
             log.warning("The last dataset was missing in the archive; it is archived again.")
+        file.flush()
         sync(file.fileno())
     try:
-        return dataset.counted(check(PART))
+        dataset = dataset.counted(check(PART))
     except Failure as failure:
-        kept = reject(dataset.hash, failure.curable)
+        kept = f"{STORAGE_DIR}{os.sep}{reject(dataset.hash)}"
         text = f"The answer of {dataset.source} is {failure}; it is kept as {kept}"
         raise Failure(text, failure.curable) from None
+    for name in alike:
+        if md5_of(name) == dataset.hash:
+            return dataset._replace(path=name)
+    return dataset
 
 
 def download(codes: List[str], file: IO[bytes]) -> "Edition":
@@ -263,7 +268,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     md5 = MD5()
     started = time.monotonic()
     response = ask("POST", DATA_API_URL, json=question, stream=True)
-    with response, ThreadPoolExecutor(1) as hasher:
+    with response, ThreadPoolExecutor(1) as hasher:  # MD5 costs as much as all else
         try:
             hashed = hasher.submit(md5.update, b"")
         except RuntimeError:
@@ -280,7 +285,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     log.info(f"Received {size:,} bytes in {rate}, MD5 {md5.hexdigest()}.")
     return Edition(
         created=utc(time.time()),
-        bytes=str(size),
+        bytes=f"{size}",
         hash=md5.hexdigest(),
         countries=" ".join(codes),
         source=shown(DATA_API_URL),
@@ -289,11 +294,9 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
 
 
 def chunks_of(response: requests.Response) -> Iterator[bytes]:
-    """Yield a body in chunks of about CHUNK_SIZE bytes, and show on a terminal how far it is;
-    raises Failure where it breaks off.
-    """
-    length = response.headers.get("Content-Length", "")
-    known = re.fullmatch("[1-9][0-9]{0,17}", length) and "Content-Encoding" not in response.headers
+    """Yield a body, show on a terminal how far it is; raises Failure where it breaks off."""
+    packed = "Content-Encoding" in response.headers
+    length = None if packed else response.raw.length_remaining
     size = 0
     started = shown_at = time.monotonic()
     try:
@@ -302,7 +305,7 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
             now = time.monotonic()
             if WATCHED and now > shown_at + 0.25:
                 shown_at = now
-                share = f", {size / int(length):.0%}" if known else ""
+                share = f", {size / length:.0%}" if length else ""
                 rate = f"{size / 1e6:,.1f} MB, {size / 1e6 / (now - started):.1f} MB/s{share}"
                 write_out(sys.stderr, f"\r{rate:<60}")
             yield chunk
@@ -314,20 +317,18 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
             write_out(sys.stderr, f"\r{'':60}\r")
 
 
-def reject(md5: str, broken: bool) -> str:
-    """Keep in archive/rejected what is no dataset, and return where; of those that are no whole
-    JSON only the newest two, so that bad months can't fill the disk. Raises OSError.
-    """
+def reject(md5: str) -> str:
+    """Keep what is no dataset, and return where; raises OSError."""
     os.makedirs("rejected", exist_ok=True)
     kept = os.path.join("rejected", f"{md5}.txt")
-    others = [entry.path for entry in os.scandir("rejected") if broken and is_broken(entry.path)]
-    for path in sorted(set(others) - {kept}, key=os.path.getmtime)[:-1]:
-        os.remove(path)
+    paths = {PART, *(entry.path for entry in os.scandir("rejected"))} - {kept}
+    for path in sorted(filter(is_broken, paths), key=os.path.getmtime)[:-2]:
+        os.remove(path)  # or bad months would fill the disk
     move(PART, kept)
-    return os.path.join(STORAGE_DIR, kept)
+    return kept
 
 
-# ---- Check a dataset ----------------------------------------------------------------------------
+# ---- Check and publish a dataset ----------------------------------------------------------------
 
 # What ijson must not come to see: brackets opened one after the other, since its memory grows with
 # their square, to 25 GB for 100,000; and thousands of digits, at which its C backend can crash.
@@ -348,17 +349,22 @@ class Contents(NamedTuple):
 
 
 def check(path: str) -> Contents:
-    """Read a file to its end and count what it holds. Raises OSError, and Failure unless it is one
-    whole array of works with some presence_date.
-    """
+    """Count what a file holds; raises OSError, and Failure unless it is a whole dataset."""
     log.debug(f"Checking with the {backend} backend of ijson.")
-    first = first_byte(path)
-    found = count(works_in(path))
-    if not found.works or first != b"[":  # in an object, ijson would find the key "item"
-        raise Failure("not an array of works" + NEW_FORM)
-    if not found.date:
-        raise Failure("an array of works without any usable presence_date" + NEW_FORM)
-    return found
+    start = vet(path)
+    works = presences = undated = 0
+    newest = ""
+    for work in works_in(path):
+        dates = dates_of(work)
+        works += 1
+        presences += len(dates)
+        undated += dates.count("")
+        newest = max([newest, *dates])
+    if not works or start != b"[":  # in an object, ijson would find the key "item"
+        raise Failure(f"not an array of works{NEW_FORM}")
+    if not newest:
+        raise Failure(f"an array of works without any usable presence_date{NEW_FORM}")
+    return Contents(works, presences, undated, newest)
 
 
 def is_broken(path: str) -> bool:
@@ -370,18 +376,19 @@ def is_broken(path: str) -> bool:
     return False
 
 
-def first_byte(path: str) -> bytes:
+def vet(path: str) -> bytes:
     """Return the first byte of a text that ijson can be trusted with; raises Failure, OSError."""
-    first = b""
+    # Not in read() below: ijson's pure-Python backend would end with tracebacks on stderr.
+    start = b""
     for block in blocks_of(path):
-        first = first or block.lstrip()[:1]
+        start = start or block.lstrip()[:1]
         if b"\v" in block or b"\f" in block:  # white space to ijson, not to JSON
             raise Failure(NO_JSON, curable=True)
         if TOO_DEEP.search(block.translate(None, NO_BRACKETS)):
             raise Failure("no dataset but brackets within brackets")
         if any(block[at : at + TOO_LONG].isdigit() for at in range(0, len(block), TOO_LONG)):
             raise Failure("no dataset but thousands of digits in a row")
-    return first
+    return start
 
 
 def works_in(path: str) -> Iterator[Any]:
@@ -392,23 +399,12 @@ def works_in(path: str) -> Iterator[Any]:
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
     try:
         yield from items(source, "item")
+        return
     except OSError:
         raise
-    except Exception:  # JSONError or ValueError; ArithmeticError, SystemError at huge numbers
-        raise Failure(NO_JSON, curable=True) from None
-
-
-def count(works: Iterable[Any]) -> Contents:
-    """Count works, presences, and presences without a usable date; find the newest date."""
-    number = presences = undated = 0
-    newest = ""
-    for work in works:
-        number += 1
-        dates = dates_of(work)
-        presences += len(dates)
-        undated += dates.count("")
-        newest = max([newest, *dates])
-    return Contents(number, presences, undated, newest)
+    except Exception as error:  # JSONError or ValueError; ArithmeticError, SystemError, MemoryError
+        log.debug(f"ijson gave up with {type(error).__name__}.")
+    raise Failure(NO_JSON, curable=True)  # only here, where what ijson held is free again
 
 
 def dates_of(work: Any) -> List[str]:
@@ -422,53 +418,37 @@ def dates_of(work: Any) -> List[str]:
 
 @functools.lru_cache(maxsize=1000)  # most are equal, and there are millions
 def day_of(text: str) -> str:
-    """Return the date part of an ISO 8601 date or date-time as YYYY-MM-DD; "" if it is none, or is
-    more than a year ahead.
-    """
-    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}[0-9:.,]*[Zz0-9:+ -]*)?", text):
-        return ""
+    """Return the day of an ISO 8601 date or date-time; "" if it is none, or a year ahead."""
     try:
         time.strptime(text[:10], "%Y-%m-%d")
-    except ValueError:  # the 31st of February
+    except ValueError:  # the 31st of February, for one
         return ""
-    return text[:10] if text < utc(time.time() + 366 * 86400) else ""
-
-
-# ---- Publish a dataset --------------------------------------------------------------------------
-
-
-def archived_as(dataset: "Edition") -> str:
-    """Return the name of the archive's file with the same bytes, or ""; raises OSError."""
-    for name in () if dataset.path else dataset_names():
-        if size_of(name) == dataset.bytes and md5_of(name) == dataset.hash:
-            return name
-    return dataset.path
+    usable = re.fullmatch(r"\d{4}-\d\d-\d\d([Tt ]\d\d[\d:.,]*[Zz\d:+ -]*)?", text, re.ASCII)
+    return text[:10] if usable and text < utc(time.time() + 366 * 86400) else ""
 
 
 def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     """Give a dataset that was received and checked its name in the archive; raises OSError."""
-    kind = "New dataset"
+    stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
+    name = f"{stem}.json"
     number = 0
-    name = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}.json"
     # A name that other contents once had stays theirs: editions.csv is the record of them.
-    while exists(name) or ledger.rows.get(name, dataset).hash != dataset.hash:
-        kind = f"Revised dataset for {dataset.presence_date}"
+    while exists(name) or ledger.get(name, dataset).hash != dataset.hash:
         number += 1
-        name = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}_{number}.json"
-    described = dataset.compared(ledger.newest_before(dataset))
+        name = f"{stem}_{number}.json"
+    kind = f"Revised dataset for {dataset.presence_date}" if number else "New dataset"
+    described = dataset.compared(ledger)
     pass_signals_over()  # what is published must be told
     move(PART, name)
-    ledger.rows[name] = dataset._replace(path=name)
+    ledger.setdefault(name, dataset._replace(path=name))
     return Outcome(0, "new", f"{kind}: {name}, {described}.", dataset.hash)
 
 
 # ---- Note down what was archived ----------------------------------------------------------------
 
-SUM = "[0-9a-fA-F]{32} [ *].{1,255}"  # a line of MD5SUMS
-ROW = (  # of editions.csv
-    r"[^/,]+\.json,\d{4}-\d\d-\d\d,[^,]+Z,\d+,[0-9a-f]{32},\d*,\d*,"
-    r"[^,]*,.*,(lumiere-vod-archiver/[\d.]+)?"
-)
+SUM = r"(?m)^([0-9a-fA-F]{32}) [ *](.{1,255})$"  # a line of MD5SUMS
+# The fields of a row of editions.csv, a line each
+ROW = r"[^/]+\.json\n\d{4}-\d\d-\d\d\n.+Z\n\d+\n[0-9a-f]{32}\n\d*\n\d*\n.*\n.*\n(.+/[\d.]+)?"
 
 
 class Edition(NamedTuple):
@@ -492,67 +472,67 @@ class Edition(NamedTuple):
         works, presences, _, date = map(str, found)
         return self._replace(presence_date=date, works=works, presences=presences)
 
-    def compared(self, earlier: Optional["Edition"] = None) -> str:
-        """Say how large it is beside an earlier one, and warn where a tenth or more is gone."""
+    def compared(self, others: Dict[str, "Edition"]) -> str:
+        """Say how large it is beside the newest earlier one, and warn where a tenth is gone."""
+        rows = [row for row in others.values() if row.works and row.hash != self.hash]
+        rows = [row for row in reversed(rows) if row.presence_date <= self.presence_date]
+        earlier = max(rows, key=lambda row: row.presence_date, default=self)
         counts = []
         for what in ("works", "presences"):
             has = int(getattr(self, what))
-            had = int(getattr(earlier or self, what))
-            counts.append(f"{has:,} {what}" + (f" ({has - had:+,})" if earlier else ""))
+            had = int(getattr(earlier, what))
+            change = f" ({has - had:+,})" if rows else ""
+            counts.append(f"{has:,} {what}{change}")
             if has <= 0.9 * had:
-                log.warning(f"There are {had - has:,} {what} fewer, a tenth or more of {had:,}.")
+                log.warning(f"There are fewer {what}, by a tenth or more: {has:,}, not {had:,}.")
         return f"{int(self.bytes):,} bytes, {', '.join(counts)}, MD5 {self.hash}"
 
 
-class Ledger:
-    """The archive's lists, editions.csv and MD5SUMS, as they will be when people have been told."""
+class Ledger(Dict[str, Edition]):
+    """The rows of editions.csv, by name, as they will be when people have been told."""
+
+    trouble: Optional[OSError] = None
 
     def __init__(self) -> None:
-        self.rows: Dict[str, Edition] = {}
-        self.trouble: Optional[OSError] = None
         try:
             for line in read_text("editions.csv").split("\n")[:-1]:
-                fields = next(csv.reader([line]), [])
-                if re.fullmatch(ROW, ",".join(fields)):
-                    self.rows[fields[0]] = Edition(*fields[:10])
+                fields = next(csv.reader([line[:99999]]), [])  # csv refuses longer ones
+                if re.fullmatch(ROW, "\n".join(fields)):
+                    self[fields[0]] = Edition(*fields)
         except OSError as error:
             self.trouble = error
 
-    def newest_before(self, edition: Edition) -> Optional[Edition]:
-        """Return the newest other edition that is not newer than this one, and was counted."""
-        rows = [row for row in self.rows.values() if row.works and row.hash != edition.hash]
-        rows = [row for row in reversed(rows) if row.presence_date <= edition.presence_date]
-        return max(rows, key=lambda row: row.presence_date, default=None)
-
     def save(self) -> None:
-        """Write the lists durably; raises OSError."""
+        """Write the archive's lists durably; raises OSError."""
         if self.trouble:  # what can't be read must not be replaced
             raise self.trouble
-        if self.rows:
+        if self:
             table = io.StringIO()
-            rows = [Edition._fields, *self.rows.values()]
-            csv.writer(table, lineterminator="\n").writerows(rows)
+            csv.writer(table, lineterminator="\n").writerows([Edition._fields, *self.values()])
             replace_text("editions.csv", table.getvalue())
-        # Not what is left of a torn line: it names no file.
-        lines = [
-            line for line in read_text("MD5SUMS").split("\n") if re.fullmatch(f"#.*|{SUM}", line)
-        ]
-        lines = [line for line in lines if re.search(r"^#|\.json$", line) or exists(line[34:])]
-        sums = "".join(f"{line}\n" for line in lines)
-        for name, edition in self.rows.items():
-            if name not in sums_in(sums) and exists(name):
-                sums += f"{edition.hash}  {name}\n"
-        replace_text("MD5SUMS", sums)
+        lines = []
+        for line in read_text("MD5SUMS").split("\n"):
+            # Not what is left of a torn line: it names no file.
+            for name in sums_in(line):
+                if name.endswith(".json") or exists(name):
+                    lines.append(line)
+            if line.startswith("#"):
+                lines.append(line)
+        listed = sums_in("\n".join(lines))
+        for name, row in self.items():
+            if name not in listed and exists(name):
+                lines.append(f"{row.hash}  {name}")
+        replace_text("MD5SUMS", "\n".join([*lines, ""]))
 
 
 def take_over(ledger: Ledger) -> None:
     """List the datasets that no earlier run came to tell and list; raises OSError."""
-    pattern = re.escape(ARCHIVE_FILENAME_PREFIX) + r"(\d{4}-\d\d-\d\d)(_\d+)?\.json"
+    pattern = rf"{re.escape(ARCHIVE_FILENAME_PREFIX)}(\d{{4}}-\d\d-\d\d)(_\d+)?\.json"
     for name in [] if ledger.trouble else dataset_names():
         match = re.fullmatch(pattern, name)
-        if match and name not in ledger.rows:
+        if match and name not in ledger:
             try:
-                ledger.rows[name] = edition_in(name, match.group(1))
+                ledger[name] = edition_in(name, match[1])
             except OSError as error:
                 log.warning(f"{name} can't be read and so not be listed: {in_words(error)}.")
 
@@ -563,7 +543,7 @@ def edition_in(name: str, date: str) -> Edition:
     try:
         edition = edition.counted(check(name))
         late = "stood in the archive without a row in editions.csv, and gets one now"
-        log.warning(f"{name} {late}: {edition.compared()}.")
+        log.warning(f"{name} {late}: {edition.compared({})}.")
     except Failure as failure:
         log.warning(f"{name} is no whole dataset: it is {failure}. It stays as it is.")
     return edition
@@ -571,18 +551,18 @@ def edition_in(name: str, date: str) -> Edition:
 
 def warn_of_countries(codes: List[str], ledger: Ledger) -> None:
     """Warn where other countries are asked for than for the edition before."""
-    asked = [row.countries.split() for row in ledger.rows.values() if row.countries]
-    before = set(asked[-1] if asked else codes)
-    came = " ".join(sorted(set(codes) - before)) or "none"
-    went = " ".join(sorted(before - set(codes))) or "none"
-    if before != set(codes):
-        text = f"{came} came, {went} went"
-        log.warning(f"Other countries are asked for than for the edition before: {text}.")
+    before = codes
+    for row in ledger.values():
+        before = row.countries.split() or before
+    changed = sorted(set(codes) ^ set(before))
+    changes = [f"{code} {'came' if code in codes else 'went'}" for code in changed]
+    if changes:
+        log.warning(f"Other countries than for the edition before: {', '.join(changes)}.")
 
 
 def warn_if_stale(ledger: Ledger) -> None:
     """Warn where there has been nothing new for more than STALE_DAYS."""
-    newest = max((row.created for row in ledger.rows.values()), default="")
+    newest = max((row.created for row in ledger.values()), default="")
     if STALE_DAYS and "" < newest < utc(time.time() - STALE_DAYS * 86400):
         log.warning(f"No new dataset since {newest}; three or four editions a year are usual.")
 
@@ -596,27 +576,26 @@ def verify() -> Outcome:
     os.chdir(STORAGE_DIR)
     names = dataset_names()
     sums = sums_in(read_text("MD5SUMS"))  # read later, so that it has all of the names
-    for name in sorted(set(names) - set(sums)):
-        log.warning(f"{name} is not listed in MD5SUMS.")
-    troubles = list(filter(None, map(damage, sums, sums.values())))
+    for name in names:
+        if name not in sums:
+            log.warning(f"{name} is not listed in MD5SUMS.")
+    troubles = []
+    for name, md5 in sums.items():
+        try:
+            found = md5_of(name)
+            if found != md5:
+                troubles.append(f"{name} is damaged: its MD5 is {found}, in MD5SUMS {md5}")
+        except OSError as error:
+            troubles.append(f"{name} is missing or unreadable: {in_words(error)}")
     text = f"{len(sums) - len(troubles)} of {len(sums)} files listed in MD5SUMS are whole"
     if troubles or (not sums and (names or read_text(LAST_CHECKSUM_FILE))):
         raise Failure("; ".join([text, *troubles]))
     return Outcome(0, "", f"{text}.")
 
 
-def damage(name: str, md5: str) -> str:
-    """Say what is wrong with a file that should have this MD5, or ""."""
-    try:
-        found = md5_of(name)
-    except OSError as error:
-        return f"{name} is missing or unreadable: {in_words(error)}"
-    return "" if found == md5 else f"{name} is damaged: its MD5 is {found}, in MD5SUMS {md5}"
-
-
 def sums_in(text: str) -> Dict[str, str]:
     """Read the lines of an MD5SUMS as md5sum does: MD5 by file name."""
-    return {line[34:]: line[:32].lower() for line in text.split("\n") if re.fullmatch(SUM, line)}
+    return {name: md5.lower() for md5, name in re.findall(SUM, text)}
 
 
 # ---- Tell people --------------------------------------------------------------------------------
@@ -625,54 +604,57 @@ TELL_TIMEOUT = 35  # seconds for all channels together: a mail server may take 3
 # By kind of event: what follows Healthchecks' address (https://healthchecks.io/docs/http_api/),
 # and the subject of the mail. Without one, they are not told, or neither mail nor webhook tells.
 PINGS = {"start": "/start", "unchanged": "", "new": "", "fail": "/fail", "test": "/log"}
-SUBJECTS = {"new": "new dataset", "fail": "the archiver failed"}
+SUBJECTS = {"new": "new dataset", "fail": "the archiver failed", "tested": ""}
 
 
 def tell(outcome: Outcome) -> None:
     """Tell what came of a job, and what looks wrong: in the log, over the channels and, for cron to
     mail it, on stdout; a failure the log shows on stderr.
     """
+    warnings = "".join(f"WARNING: {record.getMessage()}\n" for record in untold.buffer)
+    text = f"{outcome.text}\n{warnings}"
     log.log(logging.ERROR if outcome.code else logging.INFO, outcome.text)
-    lines = [f"WARNING: {warning}" for warning in console.warnings]
-    console.warnings.clear()
-    console.shown = min(console.shown, logging.WARNING)  # of what comes now nobody else is told
-    subject = SUBJECTS.get(outcome.event, "something looks wrong" if lines else "")
+    untold.flush()
+    console.setLevel(min(console.level, logging.WARNING))  # of what comes now nobody else is told
+    subject = SUBJECTS.get(outcome.event, "something looks wrong" if warnings else "")
     if subject and not WATCHED:
-        shown = lines if outcome.code else [outcome.text, *lines]
-        write_out(sys.stdout, "".join(f"{line}\n" for line in shown))
-    send(outcome.event, "\n".join([outcome.text, *lines]), subject)
+        write_out(sys.stdout, warnings if outcome.code else text)
+    send(outcome.event, text.rstrip(), subject)
 
 
-def send(event: str, text: str, subject: str = "") -> Dict[str, str]:
+def send(event: str, text: str, subject: str = "") -> List["Channel"]:
     """Send a text over the channels that are set and meant for an event, webhook and mail only
-    under a subject, in bounded time; return what went wrong by channel, or "".
+    under a subject, in bounded time; return the channels.
     """
-    ways: Dict[str, Callable[[], None]] = {}
-    if HEALTHCHECKS_URL and event in PINGS:
-        ways["Healthchecks"] = lambda: ping(PINGS[event], readable(text))
-    if WEBHOOK_URL and subject:
-        ways["webhook"] = lambda: call_webhook(readable(text))
-    if SMTP_URL and subject:
-        ways["email"] = lambda: send_mail(subject, readable(text))
-    channels = [Channel(target=way, name=name, daemon=True) for name, way in ways.items()]
+    message = (event, subject, readable(text))
+    ways = [
+        ("Healthchecks", ping, HEALTHCHECKS_URL and event in PINGS),
+        ("webhook", call_webhook, WEBHOOK_URL and subject),
+        ("email", send_mail, SMTP_URL and subject),
+    ]
+    channels = [
+        Channel(target=way, name=name, args=message, daemon=True)
+        for name, way, wanted in ways
+        if wanted
+    ]
     deadline = time.monotonic() + TELL_TIMEOUT
     for channel in channels:
         try:
             channel.start()
         except RuntimeError:  # no thread can be had
             channel.run()
+    for channel in filter(Thread.is_alive, channels):
+        channel.join(max(0, deadline - time.monotonic()))
     for channel in channels:
-        if channel.is_alive():
-            channel.join(max(0, deadline - time.monotonic()))
         if channel.trouble:
             log.warning(f"The {channel.name} channel failed: {channel.trouble}.")
-    return {channel.name: channel.trouble for channel in channels}
+    return channels
 
 
 class Channel(Thread):
     """A text on its way, in a thread of its own: that may hang, and then dies with the run."""
 
-    trouble = "it was not done in time"
+    trouble = "there was no answer in time"
 
     def run(self) -> None:
         """Send the text, and note what goes wrong, or ""."""
@@ -680,7 +662,7 @@ class Channel(Thread):
             super().run()
             self.trouble = ""
         except TIMEOUT:
-            self.trouble = "there was no answer in time"
+            pass  # as it stands there
         except Exception as error:
             self.trouble = in_words(error)
 
@@ -688,24 +670,21 @@ class Channel(Thread):
 def try_channels() -> Outcome:
     """Send a test over each channel that is set, and say for each whether it went."""
     heed_signals(stop, 0)
-    text = "This is a test of the LUMIERE VOD archiver's notifications."
-    troubles = send("test", text, "test")
-    console.warnings.clear()  # of which people are told now
-    for name, trouble in troubles.items():
-        write_out(sys.stdout, f"{name}: {trouble or 'sent'}.\n")
-    if not troubles:
+    channels = send("test", "This is a test of the LUMIERE VOD archiver's notifications.", "test")
+    for channel in channels:
+        write_out(sys.stdout, f"{channel.name}: {channel.trouble or 'sent'}.\n")
+    if not channels:
         return Outcome(2, "", "No channel is set: see HEALTHCHECKS_URL, WEBHOOK_URL and SMTP_URL.")
-    sent = list(troubles.values()).count("")
-    return Outcome(int(sent < len(troubles)), "", f"{sent} of {len(troubles)} channels work.")
+    sent = [channel for channel in channels if not channel.trouble]
+    return Outcome(int(sent != channels), "", f"{len(sent)} of {len(channels)} channels work.")
 
 
 # ---- Channels -----------------------------------------------------------------------------------
 
 
-def ping(end: str, text: str) -> None:
+def ping(event: str, _subject: str, text: str) -> None:
     """Tell Healthchecks, in three attempts; raises Failure or RequestException."""
-    parts = urlsplit(HEALTHCHECKS_URL)
-    url = parts._replace(path=parts.path.rstrip("/") + end).geturl()
+    url = re.sub(r"/*(\?|$)", rf"{PINGS[event]}\1", HEALTHCHECKS_URL, count=1)
     for _ in range(2):
         with contextlib.suppress(Exception):
             return post(url, data=text.encode())
@@ -713,9 +692,9 @@ def ping(end: str, text: str) -> None:
     return post(url, data=text.encode())
 
 
-def call_webhook(text: str) -> None:
+def call_webhook(_event: str, _subject: str, text: str) -> None:
     """Tell a webhook, in the words of Slack, Mattermost and Discord; raises what post() does."""
-    text = f"LUMIERE VOD archiver on {machine()}: {text}"[:2000]
+    text = f"LUMIERE VOD archiver on {readable(socket.gethostname())}: {text}"[:2000]
     slack = re.sub("&[a-z]*$", "", html.escape(text, quote=False)[:2000])
     post(WEBHOOK_URL, json={"text": slack, "content": text})
 
@@ -731,25 +710,25 @@ def post(url: str, **body: Any) -> None:
         raise Failure(f"it answered '{start.decode()}'")
 
 
-def send_mail(subject: str, text: str) -> None:
+def send_mail(_event: str, subject: str, text: str) -> None:
     """Send an email to all of EMAIL_TO; raises Failure, SMTPException or OSError."""
-    message = email.message.EmailMessage(email.policy.SMTP)
-    message["Subject"] = f"LUMIERE VOD: {subject} ({machine()})"
+    message = email.message.EmailMessage()
+    message["Subject"] = f"LUMIERE VOD: {subject} ({readable(socket.gethostname())})"
     message["From"] = EMAIL_FROM
     message["To"] = EMAIL_TO
     message["Date"] = email.utils.formatdate()
     message["Message-ID"] = email.utils.make_msgid(domain="lumiere-vod-archiver")
     message.set_content(text)
+    sender, *receivers = [at for _, at in email.utils.getaddresses([EMAIL_FROM, EMAIL_TO])]
+    beyond = any(letter > "~" for letter in "".join([sender, *receivers]))  # ASCII
+    # send_message() of Python 3.6 spoils headers.
+    data = message.as_bytes(policy=email.policy.default.clone(utf8=beyond)).replace(b"\n", b"\r\n")
     server = mail_server()
-    try:
-        refused = server.send_message(message)
-    except smtplib.SMTPRecipientsRefused as error:  # all of them
-        refused = error.recipients
+    refused = server.sendmail(sender, receivers, data, ["SMTPUTF8"] if beyond else [])
     with contextlib.suppress(OSError):  # what was accepted, is
         server.quit()
-    if refused:
-        said = [f"{to} was refused: {answer(*why)}" for to, why in refused.items()]
-        raise Failure("; ".join(said))
+    if refused:  # some of them: had it been all, this would have been raised before
+        raise smtplib.SMTPRecipientsRefused(refused)
 
 
 def mail_server() -> smtplib.SMTP:
@@ -758,14 +737,12 @@ def mail_server() -> smtplib.SMTP:
     context = ssl.create_default_context()
     # By default the machine's own name is looked up, at a name server that may hang.
     more: Any = {"host": parts.hostname, "local_hostname": "[127.0.0.1]", "timeout": TELL_TIMEOUT}
-    server: smtplib.SMTP
-    if parts.scheme == "smtps":
-        server = smtplib.SMTP_SSL(port=parts.port or 465, context=context, **more)
-    else:
+    if parts.scheme == "smtp":
         server = smtplib.SMTP(port=parts.port or 587, **more)
-        server.ehlo()
-        if server.has_extn("starttls"):
+        with contextlib.suppress(smtplib.SMTPNotSupportedError):
             server.starttls(context=context)
+    else:
+        server = smtplib.SMTP_SSL(port=parts.port or 465, context=context, **more)
     if parts.username:
         if not isinstance(server.sock, ssl.SSLSocket):
             raise Failure("no TLS is offered, and no password is sent without it")
@@ -779,20 +756,14 @@ def answer(code: int, text: Any) -> str:
     return f"{code} {line}".replace(unquote(urlsplit(SMTP_URL).password or "\n"), "***")
 
 
-def machine() -> str:
-    """Return this machine's name."""
-    return readable(socket.gethostname())
-
-
 # ---- Words for people ---------------------------------------------------------------------------
 
 TIMEOUT = (requests.Timeout, socket.timeout, TimeoutError)
-HUNG_UP = (http.client.RemoteDisconnected, smtplib.SMTPServerDisconnected)
 # What to say of the first of these kinds of error that is among the causes.
 WORDS: Any = [
     (requests.exceptions.ProxyError, "the proxy in HTTPS_PROXY or HTTP_PROXY can't be reached"),
     (
-        (ssl.SSLError, ssl.CertificateError),
+        (requests.exceptions.SSLError, ssl.SSLError, ssl.CertificateError),
         "there is no secure connection; where its certificate is not trusted or has expired, renew "
         "the environment with the README's first command, and look at this machine's clock",
     ),
@@ -801,10 +772,10 @@ WORDS: Any = [
     (http.client.IncompleteRead, "it ended before all had come"),
     (requests.exceptions.ContentDecodingError, "it can't be unpacked"),
     (requests.TooManyRedirects, "it redirects in a circle"),
-    (HUNG_UP, "it hung up"),
+    ((http.client.RemoteDisconnected, smtplib.SMTPServerDisconnected), "it hung up"),
     (smtplib.SMTPNotSupportedError, "it takes no login, or no address beyond ASCII"),
     (http.client.HTTPException, "that is no HTTP"),
-    (ValueError, "it redirects to an address that can't be"),
+    (ValueError, "it leads to an address that can't be"),
 ]
 
 
@@ -814,25 +785,31 @@ def in_words(error: BaseException) -> str:
         return str(error)
     if isinstance(error, smtplib.SMTPResponseException):
         return f"it said {answer(error.smtp_code, error.smtp_error)}"
-    causes: List[Any] = [error]
-    while causes[-1].__cause__ or causes[-1].__context__:
-        causes.append(causes[-1].__cause__ or causes[-1].__context__)
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        refused = error.recipients.items()
+        return "; ".join(f"{to} was refused: {answer(*why)}" for to, why in refused)
+    causes: List[Any] = []
+    cause: Any = error
+    while cause:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
     for kinds, words in WORDS:
         if any(isinstance(cause, kinds) for cause in causes):
             return str(words.format(**globals()))
-    last = causes[-1]
-    if not isinstance(last, OSError) or not last.strerror:  # as requests raises it
-        path = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-        return f"the certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE are not there: {path}"
-    text = str(last.strerror) + (f": {last.filename}" if last.filename else "")
-    if last.errno == errno.ENOSPC:
+    first = causes[-1]
+    if not getattr(first, "strerror", ""):
+        path = os.getenv("REQUESTS_CA_BUNDLE") or os.getenv("CURL_CA_BUNDLE")
+        missing = f"the certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE are not there: {path}"
+        return missing if type(first) is OSError else "an unforeseen fault"  # so raises requests
+    text = f"{first.strerror}: {first.filename}" if first.filename else str(first.strerror)
+    if first.errno == errno.ENOSPC:
         text += "; make room" + (", perhaps in rejected/" if os.path.exists("rejected") else "")
     return text
 
 
 # ---- Command line -------------------------------------------------------------------------------
 
-HERE = os.path.dirname(os.path.realpath(__file__))
+SCRIPT = os.path.realpath(__file__)
 WATCHED = sys.stderr is not None and sys.stderr.isatty()  # by somebody at a terminal
 
 
@@ -846,15 +823,13 @@ def main(arguments: Optional[List[str]] = None) -> int:
     options = parser.parse_args(arguments)
     complaint = load_settings()
     if complaint:
-        write_out(sys.stderr, complaint + "\n")
+        write_out(sys.stderr, f"{complaint}\n")
         return 2
     start_log()
-    job = verify if options.verify else monthly_run
     if options.test_notifications:
-        job = try_channels
-    outcome = outcome_of(job)
-    if job is try_channels:  # which says itself what came of it
-        outcome = outcome._replace(event="")
+        outcome = outcome_of(try_channels)._replace(event="tested")
+    else:
+        outcome = outcome_of(verify if options.verify else monthly_run)
     if not outcome.told:
         tell(outcome)
     return outcome.code
@@ -864,14 +839,12 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
     """Do a job, turn what ends it into an outcome, and pass signals over from then on."""
     try:
         try:
-            outcome = job()
-        except (Exception, Stopped) as error:
-            outcome = ending(error)
-        pass_signals_over()
-    except Stopped as error:  # a signal that came behind the job
-        pass_signals_over()
-        outcome = ending(error)
-    return outcome
+            return job()
+        finally:
+            pass_signals_over()
+    except (Exception, Stopped) as error:
+        pass_signals_over()  # again: a signal that came behind the job has set an alarm
+        return ending(error)
 
 
 def ending(error: BaseException) -> Outcome:
@@ -883,7 +856,10 @@ def ending(error: BaseException) -> Outcome:
         last = traceback.extract_tb(error.__traceback__)[-1]  # its own text may hold a secret
         text = f"Unexpected {type(error).__name__} in line {last.lineno}; please report it"
     quote = '"{}"'.format if os.name == "nt" else shlex.quote
-    again = " ".join(map(quote, [sys.executable, os.path.realpath(__file__)]))
+    again = " ".join(map(quote, [sys.executable, SCRIPT]))
+    settings = path_from_here("settings.env")  # which the README has cron read, too
+    if os.path.exists(settings) and os.name != "nt":
+        again = f"(set -a; . {quote(settings)}; {again})"
     return Outcome(getattr(error, "code", 1), "fail", f"{text}. To try again now: {again}.")
 
 
@@ -901,12 +877,14 @@ def load_settings() -> str:
             text = os.environ.get(f"LUMIERE_{name}", "").strip()
             value = text or str(settings[name])
             try:
-                settings[name] = value_of(value) if re.fullmatch(pattern, value) else int("")
+                if not re.fullmatch(pattern, value):
+                    raise ValueError
+                settings[name] = value and value_of(value)
             except ValueError:
                 return f"{'LUMIERE_' if text else ''}{name} must be {wanted}."
     if unknown:
         return f"{min(unknown)} is no setting."
-    if len({bool(SMTP_URL), bool(EMAIL_FROM), bool(EMAIL_TO)}) > 1:
+    if [SMTP_URL, EMAIL_FROM, EMAIL_TO].count("") in (1, 2):
         return "SMTP_URL, EMAIL_FROM and EMAIL_TO must be set together."
     return ""
 
@@ -914,23 +892,23 @@ def load_settings() -> str:
 def address(url: str) -> str:
     """Return an address as it is; raises ValueError at a host or port that can't be."""
     parts = urlsplit(url)
-    if url and (parts.port == 0 or not re.fullmatch("[a-z0-9_.:-]+", parts.hostname or "")):
-        raise ValueError(url)
+    if parts.port == 0 or not re.fullmatch("[a-z0-9_.:-]+", parts.hostname or ""):
+        raise ValueError
     return url
 
 
 def addresses(text: str) -> str:
     """Return email addresses with their domains in ASCII, as DNS has them; raises ValueError."""
     text = readable(text).rstrip(", ")
-    for _, one in email.utils.getaddresses([text] if text else []):
+    for _, one in email.utils.getaddresses([text]):
         if not re.fullmatch(r"[^\s@]+@[^\s@]+", one):
-            raise ValueError(one)
+            raise ValueError
     return re.sub(r"(?<=@)[^@\s,>]+", lambda found: found.group().encode("idna").decode(), text)
 
 
 def path_from_here(path: str) -> str:
     """Return a path that is absolute; a relative one starts from the script's folder."""
-    return os.path.join(HERE, os.path.expanduser(path))
+    return os.path.join(os.path.dirname(SCRIPT), os.path.expanduser(path))
 
 
 def readable(text: str) -> str:
@@ -940,15 +918,15 @@ def readable(text: str) -> str:
 
 URL = "https?://[!-~]+"
 SECONDS = r"[0-9]{1,6}(\.[0-9]+)?"
-LEVELS = "DEBUG|INFO|WARNING|ERROR|CRITICAL"
 # Names, what their text must look like, what turns it into a value, and what to ask for.
-RULES: List[Any] = [
+RULES: Any = [
     ("DATA_API_URL COUNTRY_CODE_API_URL", URL, address, "an http(s):// address"),
     ("HEALTHCHECKS_URL WEBHOOK_URL", f"({URL})?", address, "an http(s):// address"),
     ("SMTP_URL", "(smtps?://[^/]+/?)?", address, "an smtp(s):// address, with %2F for a / in it"),
     ("EMAIL_FROM EMAIL_TO", r"[^;\r\n]*", addresses, "an email address, or several with commas"),
     ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", ".+", path_from_here, "a path"),
-    ("LOG_LEVEL", f"(?i){LEVELS}", str.upper, LEVELS.replace("|", " or ")),
+    ("LOG_LEVEL", "(?i)DEBUG|INFO|WARNING|ERROR|CRITICAL", str.upper,
+     "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
     ("ARCHIVE_FILENAME_PREFIX", "([A-Za-z0-9_-][A-Za-z0-9_. -]{0,99})?", str,
      "at most 100 letters, digits, _ and -, and behind the first also dots and spaces"),
     ("CHUNK_SIZE ATTEMPTS", "[1-9][0-9]{0,8}", int, "a whole number from 1 to 999999999"),
@@ -967,68 +945,59 @@ RULES: List[Any] = [
 # Python drops what is raised in a destructor. So the alarm raises Stopped again, every 10 s, until
 # the run has ended. Windows has no alarm: there the Task Scheduler ends a run that takes too long.
 
-SIGNALS = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # of which Windows lacks the last
+SIGNALS = [
+    one for one in signal.Signals if one.name in NAMES and signal.getsignal(one) != signal.SIG_IGN
+]
 
 
 class Stopped(BaseException):
     """A signal ends the run; not an Exception: urllib3 and logging swallow some of those."""
 
-    def __init__(self, code: int, why: str) -> None:
-        super().__init__(f"{why}; no temporary file is left")
-        self.code = code
+    code = 1  # to exit with
 
 
-def heed_signals(handler: Any, seconds: float, at_alarm: Any = None) -> None:
-    """Give the signals a handler, and the alarm, in so many seconds (with 0: never), its own."""
+def heed_signals(handler: Any, seconds: float) -> None:
+    """Give the signals a handler, and let the alarm come in so many seconds; with 0, never."""
     for number in SIGNALS:
-        if number and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, handler)
+        signal.signal(number, handler)
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, at_alarm or handler)
+        signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, seconds, 10)
 
 
 def pass_signals_over() -> None:
     """Let signals do nothing from now on, nor the alarm."""
-    heed_signals(pass_over, 0)
-
-
-def pass_over(_number: int, _frame: Any) -> None:
-    """Handle a signal: do nothing."""
+    heed_signals(signal.SIG_IGN, 0)
 
 
 def stop(number: int, _frame: Any) -> None:
     """Handle a signal: end the run."""
-    stopped = Stopped(1, f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s")
+    stopped = Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; no temporary file is left")
     if number in SIGNALS:
-        stopped = Stopped(128 + number, f"Interrupted by {signal.Signals(number).name}")
+        name = signal.Signals(number).name
+        stopped = Stopped(f"Interrupted by {name}; no temporary file is left")
+        stopped.code = 128 + number
 
-    def raise_it(*_: Any) -> None:
-        raise stopped
+    def stop_again(later: int, _frame: Any) -> None:
+        if later not in SIGNALS:
+            raise stopped
 
-    heed_signals(pass_over, 10, raise_it)
+    heed_signals(stop_again, 10)
     raise stopped
 
 
 # ---- The log, and what people see ---------------------------------------------------------------
 
 log = logging.getLogger("data_collect")  # not the root: urllib3's DEBUG lines hold whole addresses
+untold = logging.handlers.BufferingHandler(1_000_000)  # of the warnings that people are to be told
 
 
 class Console(logging.Handler):
-    """Shows log lines on stderr, and keeps the warnings that people are to be told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.warnings: List[str] = []
-        self.shown = logging.ERROR  # and what is worse
+    """Shows log lines on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno == logging.WARNING:
-            self.warnings.append(record.getMessage())
-        if record.levelno >= self.shown:
-            write_out(sys.stderr, self.format(record) + "\n")
+        write_out(sys.stderr, f"{self.format(record)}\n")
 
 
 console = Console()
@@ -1038,11 +1007,11 @@ def start_log() -> None:
     """Open the log; on a terminal show it there, too, and elsewhere only errors."""
     logging.raiseExceptions = False  # a full disk under the log is no reason for tracebacks
     layout = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s")
-    console.shown = getattr(logging, LOG_LEVEL) if WATCHED else logging.ERROR
     console.setFormatter(layout if WATCHED else None)
-    console.warnings.clear()
-    log.handlers[:] = [console]
+    console.setLevel(LOG_LEVEL if WATCHED else logging.ERROR)
+    untold.setLevel(logging.WARNING)
     log.setLevel(logging.DEBUG)
+    log.handlers[:] = [console, untold]
     try:
         stream = open(LOG_FILE, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         file = logging.StreamHandler(stream)
@@ -1053,11 +1022,10 @@ def start_log() -> None:
         log.warning(f"The log {LOG_FILE} can't be opened: {in_words(error)}.")
 
 
-def write_out(stream: Optional[IO[str]], text: str) -> None:
-    """Write to stdout or stderr at once, if it is there; what becomes of it can't hurt the run."""
-    if stream:
-        with contextlib.suppress(OSError):
-            os.write(stream.fileno(), readable(text).encode())
+def write_out(stream: Any, text: str) -> None:
+    """Write to stdout or stderr at once; what becomes of it can't hurt the run."""
+    with contextlib.suppress(OSError, AttributeError):  # of a stream that is closed, or is None
+        os.write(stream.fileno(), readable(text).encode())
 
 
 # ---- Files --------------------------------------------------------------------------------------
@@ -1067,7 +1035,6 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-ENCODING = sys.getfilesystemencoding()  # of the names in MD5SUMS: not always UTF-8 under cron
 MD5: Any = hashlib.md5
 if sys.version_info >= (3, 9):  # a system in FIPS mode refuses it unless no security hangs on it
     MD5 = functools.partial(hashlib.md5, usedforsecurity=False)
@@ -1106,8 +1073,8 @@ def removed(path: str) -> Iterator[str]:
 
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
-    files = [entry.name for entry in os.scandir(".") if entry.is_file()]
-    return sorted(name for name in files if re.fullmatch(r"[^.].*\.json", name))
+    files = (entry.name for entry in os.scandir(".") if entry.is_file())
+    return sorted(filter(re.compile(r"[^.].*\.json").fullmatch, files))
 
 
 def exists(path: str) -> bool:
@@ -1124,8 +1091,9 @@ def size_of(name: str) -> str:
 
 def read_text(path: str) -> str:
     """Read a small text file, "" if there is none; raises OSError."""
+    encoding = sys.getfilesystemencoding()  # of the names in it: not always UTF-8 under cron
     try:
-        with open(path, encoding=ENCODING, errors="surrogateescape") as file:
+        with open(path, encoding=encoding, errors="surrogateescape") as file:
             return file.read().replace("\0", "")  # of which a torn file may be full
     except FileNotFoundError:
         return ""
@@ -1136,7 +1104,7 @@ def replace_text(path: str, text: str) -> None:
     if read_text(path) != text:
         with removed(os.path.join(os.path.dirname(path), PART)) as part:
             with open(part, "wb") as file:
-                file.write(text.encode(ENCODING, "surrogateescape"))
+                file.write(os.fsencode(text))
                 file.flush()
                 sync(file.fileno())
             move(part, path)
@@ -1145,7 +1113,7 @@ def replace_text(path: str, text: str) -> None:
 def move(path: str, target: str) -> None:
     """Give a synced file its name, and wait until that is on the disk; raises OSError."""
     os.replace(path, target)
-    for folder in {os.path.dirname(target) or ".", os.path.dirname(path) or "."}:
+    for folder in {os.path.dirname(target) or ".", "."}:
         if os.name != "nt":  # Windows can't open a folder; NTFS keeps a journal of names
             descriptor = os.open(folder, os.O_RDONLY)
             try:
@@ -1159,7 +1127,7 @@ def sync(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
         if sys.platform == "darwin":  # where fsync leaves them in the drive's cache
-            fcntl.fcntl(descriptor, getattr(fcntl, "F_FULLFSYNC", 51))
+            fcntl.fcntl(descriptor, 51)  # F_FULLFSYNC, a name that fcntl has only since 3.9
     except OSError as error:
         # CIFS, sshfs and some NFS can't sync a folder, and need no such thing.
         if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS):

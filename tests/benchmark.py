@@ -58,10 +58,13 @@ def warm_up(folder: str, megabytes: float) -> None:
 
 
 @contextlib.contextmanager
-def stand_in(megabytes: float, rate: float = 0) -> Iterator[Dict[str, str]]:
-    """Serve a dataset from a process of its own, at a rate in Mbit/s; give the settings."""
+def stand_in(megabytes: float, rate: float = 0, other: bool = False) -> Iterator[Dict[str, str]]:
+    """Serve a dataset, or another one, from a process of its own, at a rate in Mbit/s; give the
+    settings.
+    """
     command = [sys.executable, os.path.join(HERE, "lumiere_api.py")]
     command += ["--size", str(megabytes), "--rate", str(rate)]
+    command += ["--seed", "2", "--date", "2026-06-30"] if other else []
     server = subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True)
     assert server.stdout
     try:
@@ -106,7 +109,13 @@ def cases(rate: float) -> List[Tuple[str, str]]:
     if rate:
         return [("unchanged", f"{POST} -o out.json")]
     piped = f"set -o pipefail; {POST} | tee out.json | md5sum"
-    return [("unchanged", piped), ("new", piped), ("new", f"{piped}; jq empty out.json")]
+    checked = f"{piped}; jq empty out.json"
+    return [
+        ("unchanged", piped),
+        ("new", piped),
+        ("new", checked),
+        ("new beside an earlier one", checked),
+    ]
 
 
 def compare(size: float, rounds: int, folder: str, rate: float = 0) -> Iterator[str]:
@@ -123,12 +132,22 @@ def compare(size: float, rounds: int, folder: str, rate: float = 0) -> Iterator[
         fresh_folder(folder)
         warm_up(folder, size)
 
+    def beside() -> None:
+        shutil.rmtree(folder)
+        shutil.copytree(earlier, folder, copy_function=os.link)
+        warm_up(folder, size)
+
+    prepare = {"unchanged": again, "new": anew, "new beside an earlier one": beside}
+    earlier = folder + "-earlier"  # what a run has left that archived another edition
+    with stand_in(size, other=True) as settings:
+        fresh_folder(earlier)
+        measure(script, earlier, settings)
     with stand_in(size, rate) as settings:
         environment = {**settings, "URL": settings["LUMIERE_DATA_API_URL"]}
         for kind, command in cases(rate):
             fresh_folder(folder)
             measure(script, folder, environment)
-            sides = [(anew if kind == "new" else again, script), (again, ["bash", "-c", command])]
+            sides = [(prepare[kind], script), (again, ["bash", "-c", command])]
             ours, theirs = in_turns(rounds, sides, folder, environment)
             wall, cpu = (ratio(ours, theirs, what) for what in ("wall", "cpu"))
             link = f", {rate:g} Mbit/s" if rate else ""

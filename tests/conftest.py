@@ -91,7 +91,8 @@ class Archiver:
             names.pop(name, None)
         files = {name: path.read_bytes() for name, path in names.items()}
         if EDITIONS in files:
-            files[EDITIONS] = as_csv(dict(row, **SETTLED) for row in self.editions())
+            with contextlib.suppress(csv.Error, ValueError):  # of one that is damaged
+                files[EDITIONS] = as_csv(dict(row, **SETTLED) for row in self.editions())
         return files
 
     def editions(self) -> List[Dict[str, str]]:
