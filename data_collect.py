@@ -13,7 +13,7 @@ A file that matches archive/*.json is a whole dataset, and is never overwritten.
 that fails or is killed, at any point, leaves the datasets as they were.
 
 Settings are the constants at the top of the script; LUMIERE_<NAME> in the environment
-goes before. The README keeps them in settings.env; with it, a run and a check by hand:
+takes precedence. The README keeps them in settings.env; with it, a run and a check by hand:
   (set -a; . ./settings.env; .venv/bin/python data_collect.py)
   (set -a; . ./settings.env; .venv/bin/python data_collect.py --verify)
 
@@ -71,7 +71,7 @@ LAST_CHECKSUM_FILE = "last_checksum.txt"
 LOG_FILE = "archiver.log"
 LOG_LEVEL = "INFO"  # DEBUG, INFO, WARNING, ERROR or CRITICAL
 ARCHIVE_FILENAME_PREFIX = "Complete_lumiere_COE_"
-CHUNK_SIZE = 256 * 1024  # bytes; one chunk is held in memory
+CHUNK_SIZE = 256 * 1024  # bytes; two chunks are held in memory
 CONNECT_TIMEOUT = 30.0  # seconds
 READ_TIMEOUT = 600.0  # seconds without a byte: the first one may take minutes
 MAX_RUNTIME = 6 * 3600.0  # seconds for the whole run
@@ -103,19 +103,18 @@ def monthly_run() -> "Outcome":
 def archive_dataset(ledger: "Ledger") -> "Outcome":
     """Ask, receive, compare, check and publish; raises Failure, OSError or Stopped."""
     log.info(f"Run started; the archive is {STORAGE_DIR}.")
-    with removed(PART):
+    with temporary(PART):
         send("start", "")
         take_over(ledger)
         codes = persevere(ask_country_codes)
         warn_of_countries(codes, ledger)
         dataset = persevere(lambda: receive(codes))
-        name = dataset.path
-        if not name:
+        if not dataset.path:
             return publish(dataset, ledger)
-        if dataset.works:
-            ledger.setdefault(name, dataset)  # of the user's own name
+        if dataset.works:  # of a file that the user named, take_over() makes no row
+            ledger.setdefault(dataset.path, dataset)
         warn_if_stale(ledger)
-        text = f"Unchanged: the archive has this dataset as {name}."
+        text = f"Unchanged: the archive has this dataset as {dataset.path}."
         return Outcome(0, "unchanged", text, dataset.hash)
 
 
@@ -237,8 +236,8 @@ PART = ".lumiere.part"  # the hidden file in which contents grow until they are 
 
 
 def receive(codes: List[str]) -> "Edition":
-    """Download a dataset and check it, unless it is the last one and the archive still has it;
-    where the archive has its bytes, return it with their path. Raises Failure, OSError.
+    """Download a dataset and check it, unless it is the last one; return it with its path where the
+    archive has these bytes already. Raises Failure, OSError.
     """
     with open(PART, "wb") as file:
         dataset = download(codes, file)
@@ -252,7 +251,7 @@ def receive(codes: List[str]) -> "Edition":
     try:
         dataset = dataset.counted(check(PART))
     except Failure as failure:
-        kept = f"{STORAGE_DIR}{os.sep}{reject(dataset.hash)}"
+        kept = os.path.join(STORAGE_DIR, reject(dataset.hash, failure.curable))
         text = f"The answer of {dataset.source} is {failure}; it is kept as {kept}"
         raise Failure(text, failure.curable) from None
     for name in alike:
@@ -280,7 +279,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     size = file.tell()
     if not size:
         raise Failure(f"{shown(DATA_API_URL)} answered with nothing", curable=True)
-    seconds = time.monotonic() - started
+    seconds = max(time.monotonic() - started, 0.001)
     rate = f"{seconds:.1f} s ({size / 1e6 / seconds:.1f} MB/s)"
     log.info(f"Received {size:,} bytes in {rate}, MD5 {md5.hexdigest()}.")
     return Edition(
@@ -317,13 +316,14 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
             write_out(sys.stderr, f"\r{'':60}\r")
 
 
-def reject(md5: str) -> str:
+def reject(md5: str, broken: bool) -> str:
     """Keep what is no dataset, and return where; raises OSError."""
     os.makedirs("rejected", exist_ok=True)
     kept = os.path.join("rejected", f"{md5}.txt")
-    paths = {PART, *(entry.path for entry in os.scandir("rejected"))} - {kept}
-    for path in sorted(filter(is_broken, paths), key=os.path.getmtime)[:-2]:
-        os.remove(path)  # or bad months would fill the disk
+    others = {entry.path for entry in os.scandir("rejected") if entry.is_file()} - {kept}
+    if broken:  # of those only the newest two stay, or bad months would fill the disk
+        for path in sorted(filter(is_broken, others), key=os.path.getmtime)[:-1]:
+            os.remove(path)
     move(PART, kept)
     return kept
 
@@ -378,7 +378,7 @@ def is_broken(path: str) -> bool:
 
 def vet(path: str) -> bytes:
     """Return the first byte of a text that ijson can be trusted with; raises Failure, OSError."""
-    # Not in read() below: ijson's pure-Python backend would end with tracebacks on stderr.
+    # Not while ijson reads: its pure-Python backend would print what is raised then.
     start = b""
     for block in blocks_of(path):
         start = start or block.lstrip()[:1]
@@ -386,14 +386,15 @@ def vet(path: str) -> bytes:
             raise Failure(NO_JSON, curable=True)
         if TOO_DEEP.search(block.translate(None, NO_BRACKETS)):
             raise Failure("no dataset but brackets within brackets")
-        if any(block[at : at + TOO_LONG].isdigit() for at in range(0, len(block), TOO_LONG)):
+        starts = range(0, len(block) - TOO_LONG + 1, TOO_LONG)
+        if any(block[at : at + TOO_LONG].isdigit() for at in starts):
             raise Failure("no dataset but thousands of digits in a row")
     return start
 
 
 def works_in(path: str) -> Iterator[Any]:
     """Yield the works of a dataset; raises OSError, and Failure where it stops being JSON."""
-    # Without a line feed there, ijson's C backend forgives a text that begins behind the array.
+    # Without the line feed, ijson's C backend forgives a string that begins behind the array.
     # It first reads 0 bytes, to learn their type.
     blocks = itertools.chain(blocks_of(path), [b"\n"])
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
@@ -404,7 +405,7 @@ def works_in(path: str) -> Iterator[Any]:
         raise
     except Exception as error:  # JSONError or ValueError; ArithmeticError, SystemError, MemoryError
         log.debug(f"ijson gave up with {type(error).__name__}.")
-    raise Failure(NO_JSON, curable=True)  # only here, where what ijson held is free again
+    raise Failure(NO_JSON, curable=True)  # outside of except, where ijson's memory is free again
 
 
 def dates_of(work: Any) -> List[str]:
@@ -448,7 +449,7 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
 
 SUM = r"(?m)^([0-9a-fA-F]{32}) [ *](.{1,255})$"  # a line of MD5SUMS
 # The fields of a row of editions.csv, a line each
-ROW = r"[^/]+\.json\n\d{4}-\d\d-\d\d\n.+Z\n\d+\n[0-9a-f]{32}\n\d*\n\d*\n.*\n.*\n(.+/[\d.]+)?"
+ROW = r"[^/\n]+\.json\n\d{4}-\d\d-\d\d\n.+Z\n\d+\n[0-9a-f]{32}\n(\d+\n\d+|\n)\n.*\n.*\n(.+/[\d.]+)?"
 
 
 class Edition(NamedTuple):
@@ -526,7 +527,7 @@ class Ledger(Dict[str, Edition]):
 
 
 def take_over(ledger: Ledger) -> None:
-    """List the datasets that no earlier run came to tell and list; raises OSError."""
+    """Give a row to each dataset that an earlier run published but did not list; raises OSError."""
     pattern = rf"{re.escape(ARCHIVE_FILENAME_PREFIX)}(\d{{4}}-\d\d-\d\d)(_\d+)?\.json"
     for name in [] if ledger.trouble else dataset_names():
         match = re.fullmatch(pattern, name)
@@ -575,7 +576,7 @@ def verify() -> Outcome:
     heed_signals(stop, 0)
     os.chdir(STORAGE_DIR)
     names = dataset_names()
-    sums = sums_in(read_text("MD5SUMS"))  # read later, so that it has all of the names
+    sums = sums_in(read_text("MD5SUMS"))
     for name in names:
         if name not in sums:
             log.warning(f"{name} is not listed in MD5SUMS.")
@@ -588,7 +589,9 @@ def verify() -> Outcome:
         except OSError as error:
             troubles.append(f"{name} is missing or unreadable: {in_words(error)}")
     text = f"{len(sums) - len(troubles)} of {len(sums)} files listed in MD5SUMS are whole"
-    if troubles or (not sums and (names or read_text(LAST_CHECKSUM_FILE))):
+    if not sums and (names or read_text(LAST_CHECKSUM_FILE)):
+        troubles = ["but there was a dataset"]
+    if troubles:
         raise Failure("; ".join([text, *troubles]))
     return Outcome(0, "", f"{text}.")
 
@@ -601,8 +604,9 @@ def sums_in(text: str) -> Dict[str, str]:
 # ---- Tell people --------------------------------------------------------------------------------
 
 TELL_TIMEOUT = 35  # seconds for all channels together: a mail server may take 30 to greet
-# By kind of event: what follows Healthchecks' address (https://healthchecks.io/docs/http_api/),
-# and the subject of the mail. Without one, they are not told, or neither mail nor webhook tells.
+# By kind of event: what follows Healthchecks' address (https://healthchecks.io/docs/http_api/), and
+# the subject of the mail. Of an event that is not here Healthchecks is not told, and of one without
+# a subject neither webhook nor mail tells; "tested" is silent even with warnings.
 PINGS = {"start": "/start", "unchanged": "", "new": "", "fail": "/fail", "test": "/log"}
 SUBJECTS = {"new": "new dataset", "fail": "the archiver failed", "tested": ""}
 
@@ -752,7 +756,7 @@ def mail_server() -> smtplib.SMTP:
 
 def answer(code: int, text: Any) -> str:
     """Return what a mail server said, in one line and without the password."""
-    line = " ".join(str(text, "utf-8", "replace").split())
+    line = " ".join((text if isinstance(text, str) else str(text, "utf-8", "replace")).split())
     return f"{code} {line}".replace(unquote(urlsplit(SMTP_URL).password or "\n"), "***")
 
 
@@ -843,7 +847,7 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
         finally:
             pass_signals_over()
     except (Exception, Stopped) as error:
-        pass_signals_over()  # again: a signal that came behind the job has set an alarm
+        pass_signals_over()  # again: a signal that came just before has set an alarm
         return ending(error)
 
 
@@ -851,12 +855,13 @@ def ending(error: BaseException) -> Outcome:
     """Turn what ended a job into its outcome."""
     text = str(error)
     if isinstance(error, OSError):
-        text = f"Could not go on in {STORAGE_DIR}: {in_words(error)}; no dataset is damaged"
+        text = f"Could not go on in {STORAGE_DIR}: {in_words(error)}; no dataset was changed"
     elif not isinstance(error, (Failure, Stopped)):
         last = traceback.extract_tb(error.__traceback__)[-1]  # its own text may hold a secret
-        text = f"Unexpected {type(error).__name__} in line {last.lineno}; please report it"
+        where = f"{os.path.basename(last.filename)}, line {last.lineno}"
+        text = f"Unexpected {type(error).__name__} in {where}; please report it"
     quote = '"{}"'.format if os.name == "nt" else shlex.quote
-    again = " ".join(map(quote, [sys.executable, SCRIPT]))
+    again = " ".join(map(quote, [sys.executable, SCRIPT, *sys.argv[1:]]))
     settings = path_from_here("settings.env")  # which the README has cron read, too
     if os.path.exists(settings) and os.name != "nt":
         again = f"(set -a; . {quote(settings)}; {again})"
@@ -1060,8 +1065,8 @@ def archive_locked() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def removed(path: str) -> Iterator[str]:
-    """Remove a hidden file that a killed run left, and remove it in the end; raises OSError."""
+def temporary(path: str) -> Iterator[str]:
+    """Remove a temporary file: first what a killed run left, and in the end; raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         os.remove(path)
     try:
@@ -1102,7 +1107,7 @@ def read_text(path: str) -> str:
 def replace_text(path: str, text: str) -> None:
     """Give a small text file new contents, all at once and durably; raises OSError."""
     if read_text(path) != text:
-        with removed(os.path.join(os.path.dirname(path), PART)) as part:
+        with temporary(os.path.join(os.path.dirname(path), PART)) as part:
             with open(part, "wb") as file:
                 file.write(os.fsencode(text))
                 file.flush()

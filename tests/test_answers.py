@@ -375,6 +375,7 @@ NO_JSON: Dict[str, bytes] = {
     "a comma too many": DATED[:-1] + b",]",
     "a number beyond all bounds": DATED[:-2] + b', "id": 1e99999999999999999999}]',
     "not closed, deep": b"[" * 900,
+    "cut behind a digit": DATED[:-1] + b', {"id": 7',
 }
 
 

@@ -16,6 +16,7 @@ from conftest import (
     WORKS,
     Archiver,
     archived,
+    as_csv,
     assert_one_sentence,
     fill,
     md5,
@@ -55,6 +56,37 @@ def test_rows_stand_in_the_order_of_archiving(used: Archiver) -> None:
         used.run()
     dates = [row["presence_date"] for row in used.editions()]
     assert dates == ["2026-06-30", "2026-09-30", "2026-03-31"]
+
+
+def test_rows_with_other_columns_are_made_again(used: Archiver) -> None:
+    """As pandas writes them, with an index."""
+    lines = (used.folder / EDITIONS).read_text().splitlines()
+    indexed = [f"{number or ''},{line}" for number, line in enumerate(lines)]
+    (used.folder / EDITIONS).write_text("\n".join(indexed) + "\n")
+    assert used.run().code == 0
+    assert sorted(row["path"] for row in used.editions()) == [OLD_NAME, NEW_NAME]
+
+
+def test_a_row_with_half_its_counts_is_made_again(used: Archiver) -> None:
+    (used.folder / EDITIONS).write_bytes(as_csv([dict(row_of(OLD_NAME, OLD), presences="")]))
+    result = used.run()
+    assert (result.code, result.err) == (0, "")
+    assert {row["works"] for row in used.editions()} == {"20"}
+
+
+def test_what_else_lies_in_rejected(used: Archiver) -> None:
+    """A folder of the user's, and files of a time when the clock was wrong."""
+    rejected = used.archive / "rejected"
+    (rejected / "sorted").mkdir(parents=True)
+    for number in range(3):
+        path = rejected / f"{number}.txt"
+        path.write_bytes(b"cut")
+        os.utime(str(path), (4e9 + number, 4e9 + number))
+    used.api.on(WORKS, answer(b"<html>"))
+    result = used.run(ATTEMPTS="1")
+    assert_one_sentence(result.err, "rejected", md5(b"<html>"))
+    names = {path.name for path in rejected.iterdir()}
+    assert names == {"sorted", "2.txt", f"{md5(b'<html>')}.txt"}
 
 
 DAMAGE: Dict[str, Callable[[bytes], bytes]] = {

@@ -516,7 +516,7 @@ def test_a_signal_while_a_failed_run_is_ending(used: Archiver) -> None:
     command = ["strace", "-qq", "-o", trace, "-e", "trace=rt_sigaction"]
     used.run(before=command)
     calls = Path(trace).read_text(errors="replace").splitlines()
-    armed = next(at for at, line in enumerate(calls, 1) if "SIGALRM" in line)  # the last of them
+    armed = next(at for at, line in enumerate(calls, 1) if "(SIGALRM, {" in line)  # the last
     for number in range(armed + 1, len(calls) + 1):
         injection = f"inject=rt_sigaction:signal=TERM:when={number}"
         with unchanged(used):
