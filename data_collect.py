@@ -242,7 +242,10 @@ def receive(codes: List[str]) -> "Edition":
     with open(PART, "wb") as file:
         dataset = download(codes, file)
         alike = [name for name in dataset_names() if size_of(name) == dataset.bytes]
-        if dataset.hash in read_text(LAST_CHECKSUM_FILE).lower():
+        last = ""
+        with contextlib.suppress(OSError):  # which is told when it is to be replaced
+            last = read_text(LAST_CHECKSUM_FILE)
+        if dataset.hash in last.lower():
             if alike:
                 return dataset._replace(path=alike[0])
             log.warning("The last dataset was missing in the archive; it is archived again.")
@@ -320,11 +323,11 @@ def reject(md5: str, broken: bool) -> str:
     """Keep what is no dataset, and return where; raises OSError."""
     os.makedirs("rejected", exist_ok=True)
     kept = os.path.join("rejected", f"{md5}.txt")
-    others = {entry.path for entry in os.scandir("rejected") if entry.is_file()} - {kept}
+    move(PART, kept)
     if broken:  # of those only the newest two stay, or bad months would fill the disk
+        others = {entry.path for entry in os.scandir("rejected") if entry.is_file()} - {kept}
         for path in sorted(filter(is_broken, others), key=os.path.getmtime)[:-1]:
             os.remove(path)
-    move(PART, kept)
     return kept
 
 
@@ -449,7 +452,10 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
 
 SUM = r"(?m)^([0-9a-fA-F]{32}) [ *](.{1,255})$"  # a line of MD5SUMS
 # The fields of a row of editions.csv, a line each
-ROW = r"[^/\n]+\.json\n\d{4}-\d\d-\d\d\n.+Z\n\d+\n[0-9a-f]{32}\n(\d+\n\d+|\n)\n.*\n.*\n(.+/[\d.]+)?"
+ROW = (
+    r"[^/\n]+\.json\n\d{4}-\d\d-\d\d\n.+Z\n\d+\n[0-9a-f]{32}\n(\d{1,15}\n\d{1,15}|\n)"
+    r"\n.*\n.*\n(.+/[\d.]+)?"
+)
 
 
 class Edition(NamedTuple):
@@ -476,8 +482,8 @@ class Edition(NamedTuple):
     def compared(self, others: Dict[str, "Edition"]) -> str:
         """Say how large it is beside the newest earlier one, and warn where a tenth is gone."""
         rows = [row for row in others.values() if row.works and row.hash != self.hash]
-        rows = [row for row in reversed(rows) if row.presence_date <= self.presence_date]
-        earlier = max(rows, key=lambda row: row.presence_date, default=self)
+        rows = [row for row in rows if row.presence_date <= self.presence_date] or rows
+        earlier = max(reversed(rows), key=lambda row: row.presence_date, default=self)
         counts = []
         for what in ("works", "presences"):
             has = int(getattr(self, what))
@@ -515,7 +521,7 @@ class Ledger(Dict[str, Edition]):
         for line in read_text("MD5SUMS").split("\n"):
             # Not what is left of a torn line: it names no file.
             for name in sums_in(line):
-                if name.endswith(".json") or exists(name):
+                if name.endswith(".json") or os.path.lexists(name):
                     lines.append(line)
             if line.startswith("#"):
                 lines.append(line)
@@ -533,18 +539,18 @@ def take_over(ledger: Ledger) -> None:
         match = re.fullmatch(pattern, name)
         if match and name not in ledger:
             try:
-                ledger[name] = edition_in(name, match[1])
+                ledger[name] = edition_in(name, match[1], ledger)
             except OSError as error:
                 log.warning(f"{name} can't be read and so not be listed: {in_words(error)}.")
 
 
-def edition_in(name: str, date: str) -> Edition:
+def edition_in(name: str, date: str, ledger: Ledger) -> Edition:
     """Find out about a dataset of which only its file is known; raises OSError."""
     edition = Edition(name, date, utc(os.path.getmtime(name)), size_of(name), md5_of(name))
     try:
         edition = edition.counted(check(name))
         late = "stood in the archive without a row in editions.csv, and gets one now"
-        log.warning(f"{name} {late}: {edition.compared({})}.")
+        log.warning(f"{name} {late}: {edition.compared(ledger)}.")
     except Failure as failure:
         log.warning(f"{name} is no whole dataset: it is {failure}. It stays as it is.")
     return edition
@@ -599,6 +605,14 @@ def verify() -> Outcome:
 def sums_in(text: str) -> Dict[str, str]:
     """Read the lines of an MD5SUMS as md5sum does: MD5 by file name."""
     return {name: md5.lower() for md5, name in re.findall(SUM, text)}
+
+
+def md5_of(path: str) -> str:
+    """Return a file's MD5 in 32 hex digits; raises OSError."""
+    md5 = MD5()
+    for block in blocks_of(path):
+        md5.update(block)
+    return str(md5.hexdigest())
 
 
 # ---- Tell people --------------------------------------------------------------------------------
@@ -709,7 +723,9 @@ def post(url: str, **body: Any) -> None:
     with requests.post(url, **body) as response:
         if not 200 <= response.status_code < 300:
             raise Failure(f"it answered with status {response.status_code}")
-        start = next(response.iter_content(99), b"")
+        start = b""
+        with contextlib.suppress(Exception):  # of a body that breaks off
+            start = next(response.iter_content(99), b"")
     if start in (b"OK (not found)", b"OK (rate limited)"):  # so Healthchecks, with status 200
         raise Failure(f"it answered '{start.decode()}'")
 
@@ -777,9 +793,12 @@ WORDS: Any = [
     (requests.exceptions.ContentDecodingError, "it can't be unpacked"),
     (requests.TooManyRedirects, "it redirects in a circle"),
     ((http.client.RemoteDisconnected, smtplib.SMTPServerDisconnected), "it hung up"),
-    (smtplib.SMTPNotSupportedError, "it takes no login, or no address beyond ASCII"),
-    (http.client.HTTPException, "that is no HTTP"),
-    (ValueError, "it leads to an address that can't be"),
+    (
+        (smtplib.SMTPException, UnicodeEncodeError),
+        "it takes no such login, or no address beyond ASCII",
+    ),
+    (http.client.HTTPException, "what came is no HTTP"),
+    (ValueError, "it, or HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, leads to an address that can't be"),
 ]
 
 
@@ -794,7 +813,7 @@ def in_words(error: BaseException) -> str:
         return "; ".join(f"{to} was refused: {answer(*why)}" for to, why in refused)
     causes: List[Any] = []
     cause: Any = error
-    while cause:
+    while cause and not isinstance(cause, Failure):
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
     for kinds, words in WORDS:
@@ -1013,7 +1032,7 @@ def start_log() -> None:
     logging.raiseExceptions = False  # a full disk under the log is no reason for tracebacks
     layout = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s")
     console.setFormatter(layout if WATCHED else None)
-    console.setLevel(LOG_LEVEL if WATCHED else logging.ERROR)
+    console.setLevel(min(getattr(logging, LOG_LEVEL), logging.INFO) if WATCHED else logging.ERROR)
     untold.setLevel(logging.WARNING)
     log.setLevel(logging.DEBUG)
     log.handlers[:] = [console, untold]
@@ -1078,7 +1097,12 @@ def temporary(path: str) -> Iterator[str]:
 
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
-    files = (entry.name for entry in os.scandir(".") if entry.is_file())
+    # Not isfile() alone: of a file that can't be read for a moment, it says that there is none.
+    files = [
+        one.name
+        for one in os.scandir(".")
+        if one.is_file(follow_symlinks=False) or os.path.isfile(one.path)
+    ]
     return sorted(filter(re.compile(r"[^.].*\.json").fullmatch, files))
 
 
@@ -1137,14 +1161,6 @@ def sync(descriptor: int) -> None:
         # CIFS, sshfs and some NFS can't sync a folder, and need no such thing.
         if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS):
             raise
-
-
-def md5_of(path: str) -> str:
-    """Return a file's MD5 in 32 hex digits; raises OSError."""
-    md5 = MD5()
-    for block in blocks_of(path):
-        md5.update(block)
-    return str(md5.hexdigest())
 
 
 def blocks_of(path: str) -> Iterator[bytes]:

@@ -89,6 +89,33 @@ def test_what_else_lies_in_rejected(used: Archiver) -> None:
     assert names == {"sorted", "2.txt", f"{md5(b'<html>')}.txt"}
 
 
+def test_odd_counts_are_made_again(used: Archiver) -> None:
+    (used.folder / EDITIONS).write_bytes(as_csv([dict(row_of(OLD_NAME, OLD), works="9" * 5000)]))
+    assert used.run().code == 0
+    assert {row["works"] for row in used.editions()} == {"20"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_links_that_lead_nowhere_stop_nothing(used: Archiver) -> None:
+    for name, target in (("a.json", "a.json"), ("b.json", "nowhere"), ("c.json", OLD_NAME)):
+        (used.archive / name).symlink_to(target)
+    assert used.run().code == 0
+    assert (used.archive / NEW_NAME).read_bytes() == NEW
+
+
+def test_a_gutted_edition_listed_late_is_told(used: Archiver) -> None:
+    """A run was killed between its publication and the telling."""
+    gutted = dataset(count=2, date="2026-09-30")
+    (used.archive / NEW_NAME).write_bytes(gutted)
+    used.api.on(WORKS, answer(gutted))
+    assert "WARNING: There are fewer works" in used.run().out
+
+
+def test_a_gutted_edition_with_an_older_date_is_told(used: Archiver) -> None:
+    used.api.on(WORKS, answer(dataset(count=2, date="2026-03-31")))
+    assert "WARNING: There are fewer works, by a tenth or more: 2, not 20" in used.run().out
+
+
 DAMAGE: Dict[str, Callable[[bytes], bytes]] = {
     "torn": lambda data: data[: len(data) // 2],
     "torn, with a line feed": lambda data: data[: len(data) // 2] + b"\n",

@@ -219,11 +219,6 @@ def no_folder(scene: Scene) -> None:
     scene.set(STORAGE_DIR=str(scene.archiver.checksum))
 
 
-def checksum_not_writable(scene: Scene) -> None:
-    scene.archiver.checksum.unlink()
-    scene.archiver.checksum.mkdir()
-
-
 def endless(scene: Scene) -> None:
     if os.name == "nt":
         pytest.skip("the Task Scheduler does it on Windows")
@@ -318,7 +313,6 @@ FAULTS: Dict[str, Fault] = {
     ),
     "a read-only disk": Fault(read_only, ("read-only|written",), False),
     "an archive that is no folder": Fault(no_folder, ("last_checksum.txt",), False),
-    "a checksum that can't be written": Fault(checksum_not_writable, ("last_checksum.txt",), False),
     "MAX_RUNTIME": Fault(endless, ("MAX_RUNTIME", r"\b2(\.0)? s"), False),
     "another run": Fault(locked, ("another run",), False),
 }
