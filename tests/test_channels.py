@@ -303,10 +303,13 @@ def test_no_name_server_is_asked(told: Archiver, mail: MailServer, tmp_path: Pat
     assert not re.findall(r".*(?:htons\(53\)|/etc/resolv\.conf|/etc/hosts).*", calls)
 
 
-def threads_of(archiver: Archiver, trace: Path) -> List[str]:
-    """List the threads that a run starts, as strace sees them."""
+def threads_of(archiver: Archiver, trace: Path) -> List[int]:
+    """List the threads that a run starts, by their place among what strace sees started; an ijson
+    without its C backend starts programs, too.
+    """
     archiver.run(before=tracing(trace))
-    return re.findall(r"clone3?\(.*CLONE_THREAD", trace.read_text(errors="replace"))
+    started = re.findall(r"clone3?\(.*", trace.read_text(errors="replace"))
+    return [number for number, line in enumerate(started, 1) if "CLONE_THREAD" in line]
 
 
 def tracing(trace: Path, *options: str) -> Sequence[str]:
@@ -330,9 +333,9 @@ def start_anew(archiver: Archiver) -> None:
 def test_threads_that_can_not_be_started(told: Archiver, mail: MailServer, tmp_path: Path) -> None:
     """As under `ulimit -u`: from each one on, there are no more. No edition goes untold."""
     trace = tmp_path / "trace"
-    number = len(threads_of(told, trace))
+    numbers = threads_of(told, trace)
     archived_in = 0
-    for first in range(1, number + 1):
+    for first in numbers:
         start_anew(told)
         mail.mails.clear()
         fault = ["-e", f"inject=clone,clone3:error=EAGAIN:when={first}+"]
@@ -347,7 +350,7 @@ def test_threads_that_can_not_be_started(told: Archiver, mail: MailServer, tmp_p
         else:
             assert result.code == 1
             assert len(result.err.splitlines()) >= 1
-    assert archived_in >= 1 or number == 0
+    assert archived_in >= 1
     start_anew(told)
     assert told.run().code == 0
 
