@@ -417,3 +417,17 @@ def test_the_command_is_good_from_any_folder(fresh: Archiver) -> None:
     result = run_in(fresh.folder, [sys.executable, "data_collect.py"], fresh)
     assert result.code == 1
     try_again(fresh, result.err)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX")
+def test_the_command_takes_the_settings_with_it(fresh: Archiver) -> None:
+    """Those of settings.env, where the README has them; without, another archive would be used."""
+    settings = dict(fresh.settings, LUMIERE_STORAGE_DIR=str(fresh.folder / "my disk"))
+    lines = "".join(f"{name}='{value}'\n" for name, value in settings.items())
+    (fresh.folder / "settings.env").write_text(lines)
+    fresh.api.on(WORKS, answer(status="404 Not Found"))
+    result = fresh.run(STORAGE_DIR=str(fresh.folder / "my disk"))
+    assert result.code == 1
+    fresh.settings.clear()
+    fresh.archive = fresh.folder / "my disk"
+    try_again(fresh, result.err)
