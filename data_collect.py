@@ -241,7 +241,7 @@ def receive(codes: List[str]) -> "Edition":
     """
     with open(PART, "wb") as file:
         dataset = download(codes, file)
-        alike = [name for name in dataset_names() if size_of(name) == dataset.bytes]
+        alike = [name for name in dataset_names() if str(os.path.getsize(name)) == dataset.bytes]
         last = ""
         with contextlib.suppress(OSError):  # which is told when it is to be replaced
             last = read_text(LAST_CHECKSUM_FILE)
@@ -323,11 +323,12 @@ def reject(md5: str, broken: bool) -> str:
     """Keep what is no dataset, and return where; raises OSError."""
     os.makedirs("rejected", exist_ok=True)
     kept = os.path.join("rejected", f"{md5}.txt")
-    move(PART, kept)
     if broken:  # of those only the newest two stay, or bad months would fill the disk
-        others = {entry.path for entry in os.scandir("rejected") if entry.is_file()} - {kept}
-        for path in sorted(filter(is_broken, others), key=os.path.getmtime)[:-1]:
-            os.remove(path)
+        with contextlib.suppress(OSError):  # this one matters more
+            others = {entry.path for entry in os.scandir("rejected") if entry.is_file()} - {kept}
+            for path in sorted(filter(is_broken, others), key=os.path.getmtime)[:-1]:
+                os.remove(path)
+    move(PART, kept)
     return kept
 
 
@@ -546,7 +547,9 @@ def take_over(ledger: Ledger) -> None:
 
 def edition_in(name: str, date: str, ledger: Ledger) -> Edition:
     """Find out about a dataset of which only its file is known; raises OSError."""
-    edition = Edition(name, date, utc(os.path.getmtime(name)), size_of(name), md5_of(name))
+    edition = Edition(
+        name, date, utc(os.path.getmtime(name)), str(os.path.getsize(name)), md5_of(name)
+    )
     try:
         edition = edition.counted(check(name))
         late = "stood in the archive without a row in editions.csv, and gets one now"
@@ -1080,16 +1083,17 @@ def archive_locked() -> Iterator[None]:
         except OSError:  # ENOLCK, ENOSYS, EOPNOTSUPP
             text = f"The file system of {STORAGE_DIR} gives no lock; set STORAGE_DIR to another one"
             raise Failure(text) from None
+        for path in (PART, part_of(LAST_CHECKSUM_FILE)):  # as a killed run left them
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.remove(path)
         yield
 
 
 @contextlib.contextmanager
-def temporary(path: str) -> Iterator[str]:
-    """Remove a temporary file: first what a killed run left, and in the end; raises OSError."""
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(path)
+def temporary(path: str) -> Iterator[None]:
+    """Remove a temporary file in the end, if it is still there."""
     try:
-        yield path
+        yield
     finally:
         with contextlib.suppress(OSError):  # then the next run does it
             os.remove(path)
@@ -1113,11 +1117,6 @@ def exists(path: str) -> bool:
     return False
 
 
-def size_of(name: str) -> str:
-    """Return a file's size in bytes, as editions.csv has it; raises OSError."""
-    return str(os.path.getsize(name))
-
-
 def read_text(path: str) -> str:
     """Read a small text file, "" if there is none; raises OSError."""
     encoding = sys.getfilesystemencoding()  # of the names in it: not always UTF-8 under cron
@@ -1131,12 +1130,18 @@ def read_text(path: str) -> str:
 def replace_text(path: str, text: str) -> None:
     """Give a small text file new contents, all at once and durably; raises OSError."""
     if read_text(path) != text:
-        with temporary(os.path.join(os.path.dirname(path), PART)) as part:
+        part = part_of(path)
+        with temporary(part):
             with open(part, "wb") as file:
                 file.write(os.fsencode(text))
                 file.flush()
                 sync(file.fileno())
             move(part, path)
+
+
+def part_of(path: str) -> str:
+    """Return the path of the temporary file that is to become this one."""
+    return os.path.join(os.path.dirname(path), PART)
 
 
 def move(path: str, target: str) -> None:

@@ -421,7 +421,8 @@ def hold_rejected(walk: Walk, month: Month, calm: bool) -> None:
         assert data in walk.rejectable, name
     assert walk.shelf.odd.items() <= found.items()
     walk.shelf.odd = {name: data for name, data in found.items() if is_json(data)}
-    if calm and (month.transfer in GOOD or month.transfer in REJECTED):
+    # A run that was disturbed may leave one more, until the next answer that is no whole JSON.
+    if calm and month.transfer in REJECTED and not all(map(is_json, bodies(month))):
         assert len(found.keys() - walk.shelf.odd.keys()) <= 2
     if calm and month.transfer in REJECTED:
         assert set(bodies(month)) <= set(found.values())
@@ -520,11 +521,12 @@ def hold_in_the_end(walk: Walk) -> None:
         assert was_told(shelf, name)
     sums = read_sums(archive / "MD5SUMS")
     assert set(walk.archiver.datasets()) <= sums.keys()
-    if shutil.which("md5sum") and not shelf.destroyed:
+    lost = sums.keys() - set(walk.archiver.datasets())  # MD5SUMS is the record of them, too
+    if shutil.which("md5sum") and not lost:
         subprocess.check_output(["md5sum", "-c", "MD5SUMS"], cwd=str(archive))
     result = walk.archiver.run("--verify")
     assert "Traceback" not in result.err
-    assert result.code == 0 or shelf.destroyed & sums.keys(), result
+    assert (result.code == 0) == (not lost), result
 
 
 # The test
