@@ -35,7 +35,7 @@ import http.client
 import io
 import itertools
 import json
-import logging.handlers
+import logging
 import os
 import re
 import shlex
@@ -632,10 +632,10 @@ def tell(outcome: Outcome) -> None:
     """Tell what came of a job, and what looks wrong: in the log, over the channels and, for cron to
     mail it, on stdout; a failure the log shows on stderr.
     """
-    warnings = "".join(f"WARNING: {record.getMessage()}\n" for record in untold.buffer)
+    warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     text = f"{outcome.text}\n{warnings}"
     log.log(logging.ERROR if outcome.code else logging.INFO, outcome.text)
-    untold.flush()
+    untold.clear()
     console.setLevel(min(console.level, logging.WARNING))  # of what comes now nobody else is told
     subject = SUBJECTS.get(outcome.event, "something looks wrong" if warnings else "")
     if subject and not WATCHED:
@@ -1017,7 +1017,7 @@ def stop(number: int, _frame: Any) -> None:
 # ---- The log, and what people see ---------------------------------------------------------------
 
 log = logging.getLogger("data_collect")  # not the root: urllib3's DEBUG lines hold whole addresses
-untold = logging.handlers.BufferingHandler(1_000_000)  # of the warnings that people are to be told
+untold: List[str] = []  # warnings, until people are told of them
 
 
 class Console(logging.Handler):
@@ -1036,9 +1036,10 @@ def start_log() -> None:
     layout = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s")
     console.setFormatter(layout if WATCHED else None)
     console.setLevel(min(getattr(logging, LOG_LEVEL), logging.INFO) if WATCHED else logging.ERROR)
-    untold.setLevel(logging.WARNING)
+    untold.clear()
+    log.filters[:] = [remember]
     log.setLevel(logging.DEBUG)
-    log.handlers[:] = [console, untold]
+    log.handlers[:] = [console]
     try:
         stream = open(LOG_FILE, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         file = logging.StreamHandler(stream)
@@ -1047,6 +1048,13 @@ def start_log() -> None:
         log.addHandler(file)
     except OSError as error:
         log.warning(f"The log {LOG_FILE} can't be opened: {in_words(error)}.")
+
+
+def remember(record: logging.LogRecord) -> bool:
+    """Keep a warning for tell(), whatever LOG_LEVEL lets through."""
+    if record.levelno == logging.WARNING:
+        untold.append(record.getMessage())
+    return True
 
 
 def write_out(stream: Any, text: str) -> None:
