@@ -795,12 +795,12 @@ WORDS: Any = [
     (http.client.IncompleteRead, "it ended before all had come"),
     (requests.exceptions.ContentDecodingError, "it can't be unpacked"),
     (requests.TooManyRedirects, "it redirects in a circle"),
-    ((http.client.RemoteDisconnected, smtplib.SMTPServerDisconnected), "it hung up"),
+    ((http.client.RemoteDisconnected, smtplib.SMTPServerDisconnected), "it closed the connection"),
     (
         (smtplib.SMTPException, UnicodeEncodeError),
         "it takes no such login, or no address beyond ASCII",
     ),
-    (http.client.HTTPException, "what came is no HTTP"),
+    (http.client.HTTPException, "it does not answer as a web server does"),
     (ValueError, "it, or HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, leads to an address that can't be"),
 ]
 
@@ -1000,10 +1000,10 @@ def pass_signals_over() -> None:
 
 def stop(number: int, _frame: Any) -> None:
     """Handle a signal: end the run."""
-    stopped = Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; no temporary file is left")
+    left = "the archive is as it was, and no temporary file is left"
+    stopped = Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; {left}")
     if number in SIGNALS:
-        name = signal.Signals(number).name
-        stopped = Stopped(f"Interrupted by {name}; no temporary file is left")
+        stopped = Stopped(f"Interrupted by {signal.Signals(number).name}; {left}")
         stopped.code = 128 + number
 
     def stop_again(later: int, _frame: Any) -> None:
@@ -1087,7 +1087,7 @@ def archive_locked() -> Iterator[None]:
             else:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise Failure(f"Another run is at work in {STORAGE_DIR}") from None
+            raise Failure(f"Another run is at work in {STORAGE_DIR}; this one stopped") from None
         except OSError:  # ENOLCK, ENOSYS, EOPNOTSUPP
             text = f"The file system of {STORAGE_DIR} gives no lock; set STORAGE_DIR to another one"
             raise Failure(text) from None
