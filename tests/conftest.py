@@ -25,6 +25,7 @@ NEW = lumiere_api.dataset(date="2026-09-30", seed=9)
 OLD_NAME = "Complete_lumiere_COE_2026-06-30.json"
 NEW_NAME = "Complete_lumiere_COE_2026-09-30.json"
 WORKS, COUNTRIES = "/api/works", "/api/countries"
+strace = pytest.mark.skipif(not shutil.which("strace"), reason="no strace on this machine")
 
 
 def md5(data: bytes) -> str:
@@ -144,7 +145,7 @@ def row_of(name: str, data: bytes) -> Dict[str, str]:
     presences = [item for items in listed if isinstance(items, list) for item in items]
     return {
         "path": name,
-        "presence_date": name[-15:-5] if name[-6].isdigit() and name[-7] != "_" else name[-17:-7],
+        "presence_date": re.findall(r"\d{4}-\d\d-\d\d", name)[-1],
         "bytes": str(len(data)),
         "hash": md5(data),
         "works": str(len(works)),

@@ -21,6 +21,7 @@ from conftest import (
     Result,
     archived,
     assert_one_sentence,
+    strace,
 )
 from lumiere_api import answer
 from telling import (
@@ -40,7 +41,6 @@ from telling import (
     set_mail,
 )
 
-strace = pytest.mark.skipif(not shutil.which("strace"), reason="no strace on this machine")
 own_name = pytest.mark.skipif(
     not sys.platform.startswith("linux") or os.geteuid() != 0 or not shutil.which("unshare"),
     reason="only root on Linux can name a machine",

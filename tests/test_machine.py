@@ -29,6 +29,7 @@ from conftest import (
     fill,
     finish,
     md5,
+    strace,
     unchanged,
 )
 from lumiere_api import LumiereApi, answer, head, raw
@@ -379,7 +380,6 @@ def test_too_little_memory(used: Archiver) -> None:
 # strace stops the script at each step that changes the disk
 
 STEPS = "openat,mkdir,write,fsync,rename,unlink"
-strace = pytest.mark.skipif(not shutil.which("strace"), reason="no strace on this machine")
 
 
 def traced(archiver: Archiver, *options: str) -> Tuple[List[str], str]:
