@@ -22,11 +22,9 @@ setting, or no channel to test; 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SI
 """
 
 import argparse
-import contextlib
 import csv
 import email.message
 import email.policy
-import email.utils
 import errno
 import functools
 import hashlib
@@ -47,6 +45,10 @@ import sys
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from email.utils import formatdate, getaddresses, make_msgid, parsedate_to_datetime
+from glob import glob
+from os.path import basename, dirname, exists, getmtime, getsize, isfile, join
 from threading import Thread
 from types import SimpleNamespace
 from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional
@@ -103,19 +105,16 @@ def monthly_run() -> "Outcome":
 def archive_dataset(ledger: "Ledger") -> "Outcome":
     """Ask, receive, compare, check and publish; raises Failure, OSError or Stopped."""
     log.info(f"Run started; the archive is {STORAGE_DIR}.")
-    with temporary(PART):
-        send("start", "")
-        take_over(ledger)
-        codes = persevere(ask_country_codes)
-        warn_of_countries(codes, ledger)
-        dataset = persevere(lambda: receive(codes))
-        if not dataset.path:
-            return publish(dataset, ledger)
-        if dataset.works:  # of a file that the user named, take_over() makes no row
-            ledger.setdefault(dataset.path, dataset)
-        warn_if_stale(ledger)
-        text = f"Unchanged: the archive has this dataset as {dataset.path}."
-        return Outcome(0, "unchanged", text, dataset.hash)
+    send("start", "")
+    take_over(ledger)
+    codes = persevere(ask_country_codes)
+    warn_of_countries(codes, ledger)
+    dataset = persevere(lambda: receive(codes))
+    if not dataset.path:
+        return publish(dataset, ledger)
+    warn_if_stale(ledger)
+    text = f"Unchanged: the archive has this dataset as {dataset.path}."
+    return Outcome(0, "unchanged", text, dataset.hash)
 
 
 class Outcome(NamedTuple):
@@ -172,12 +171,11 @@ def ask_country_codes() -> List[str]:
         countries = json.loads(ask("GET", COUNTRY_CODE_API_URL).content)
     except (ValueError, RecursionError):
         raise Failure(f"{shown(COUNTRY_CODE_API_URL)} did not answer with JSON", True) from None
-    with contextlib.suppress(KeyError, TypeError):  # a key is missing, or a code is no text
+    with suppress(KeyError, TypeError):  # a key is missing, or a code is no text
         codes = sorted({country["code"] for country in countries if country["is_coe"] is True})
-        listed = " ".join(codes)
-        if re.fullmatch("[!-~]+( [!-~]+)*", listed):
+        if re.fullmatch("[!-~]+( [!-~]+)*", " ".join(codes)):
             log.info(f"{len(codes)} countries.")
-            log.debug(listed)
+            log.debug(codes)
             return codes
     raise Failure(f"{shown(COUNTRY_CODE_API_URL)} lists no usable codes: please report it")
 
@@ -206,7 +204,7 @@ def judge(response: requests.Response, **_: Any) -> None:
     if status == 200 or (response.is_redirect and target and not lost_post):
         return
     text = f"{shown(response.url)} answered with status {status}"
-    if lost_post and target:
+    if lost_post:
         text += f" and names '{shown(urljoin(response.url, target))}': set DATA_API_URL to it"
     wait = seconds_until(response.headers.get("Retry-After", ""))
     if wait > MAX_RUNTIME:
@@ -219,7 +217,7 @@ def seconds_until(after: str) -> float:
     try:
         if after.isdigit():
             return float(after[:9])
-        return email.utils.parsedate_to_datetime(after).timestamp() - time.time()
+        return parsedate_to_datetime(after).timestamp() - time.time()
     except Exception:  # nonsense has many kinds of them
         return 0
 
@@ -241,20 +239,20 @@ def receive(codes: List[str]) -> "Edition":
     """
     with open(PART, "wb") as file:
         dataset = download(codes, file)
-        alike = [name for name in dataset_names() if str(os.path.getsize(name)) == dataset.bytes]
+        file.flush()
         last = ""
-        with contextlib.suppress(OSError):  # which is told when it is to be replaced
+        with suppress(OSError):  # which is told when it is to be replaced
             last = read_text(LAST_CHECKSUM_FILE)
+        alike = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
         if dataset.hash in last.lower():
             if alike:
                 return dataset._replace(path=alike[0])
             log.warning("The last dataset was missing in the archive; it is archived again.")
-        file.flush()
         sync(file.fileno())
     try:
-        dataset = dataset.counted(check(PART))
+        dataset = check(PART, dataset)
     except Failure as failure:
-        kept = os.path.join(STORAGE_DIR, reject(dataset.hash, failure.curable))
+        kept = join(STORAGE_DIR, reject(dataset.hash, failure.curable))
         text = f"The answer of {dataset.source} is {failure}; it is kept as {kept}"
         raise Failure(text, failure.curable) from None
     for name in alike:
@@ -268,13 +266,9 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     log.info("Asking for their works; the first byte may take minutes.")
     question = {**json.loads(QUESTION), "catalogs_countries": codes}
     md5 = MD5()
-    started = time.monotonic()
     response = ask("POST", DATA_API_URL, json=question, stream=True)
     with response, ThreadPoolExecutor(1) as hasher:  # MD5 costs as much as all else
-        try:
-            hashed = hasher.submit(md5.update, b"")
-        except RuntimeError:
-            raise Failure("This machine lets the script start no thread", True) from None
+        hashed = hasher.submit(md5.update, b"")
         for chunk in chunks_of(response):
             file.write(chunk)
             hashed.result()  # so that no more than two chunks are in memory
@@ -282,9 +276,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     size = file.tell()
     if not size:
         raise Failure(f"{shown(DATA_API_URL)} answered with nothing", curable=True)
-    seconds = max(time.monotonic() - started, 0.001)
-    rate = f"{seconds:.1f} s ({size / 1e6 / seconds:.1f} MB/s)"
-    log.info(f"Received {size:,} bytes in {rate}, MD5 {md5.hexdigest()}.")
+    log.info(f"Received {size:,} bytes, MD5 {md5.hexdigest()}.")
     return Edition(
         created=utc(time.time()),
         bytes=f"{size}",
@@ -297,19 +289,17 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
 
 def chunks_of(response: requests.Response) -> Iterator[bytes]:
     """Yield a body, show on a terminal how far it is; raises Failure where it breaks off."""
-    packed = "Content-Encoding" in response.headers
-    length = None if packed else response.raw.length_remaining
-    size = 0
+    length = response.raw.length_remaining
     started = shown_at = time.monotonic()
     try:
         for chunk in response.iter_content(CHUNK_SIZE):
-            size += len(chunk)
             now = time.monotonic()
             if WATCHED and now > shown_at + 0.25:
                 shown_at = now
+                size = response.raw.tell()
+                rate = size / 1e6 / (now - started)
                 share = f", {size / length:.0%}" if length else ""
-                rate = f"{size / 1e6:,.1f} MB, {size / 1e6 / (now - started):.1f} MB/s{share}"
-                write_out(sys.stderr, f"\r{rate:<60}")
+                write_out(sys.stderr, f"\r{size / 1e6:,.1f} MB, {rate:.1f} MB/s{share:<30}")
             yield chunk
     except Exception as error:  # requests 2.27 lets some of urllib3's own through
         text = f"The transfer from {shown(response.url)} broke off: {in_words(error)}"
@@ -322,11 +312,10 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 def reject(md5: str, broken: bool) -> str:
     """Keep what is no dataset, and return where; raises OSError."""
     os.makedirs("rejected", exist_ok=True)
-    kept = os.path.join("rejected", f"{md5}.txt")
-    if broken:  # of those only the newest two stay, or bad months would fill the disk
-        with contextlib.suppress(OSError):  # this one matters more
-            others = {entry.path for entry in os.scandir("rejected") if entry.is_file()} - {kept}
-            for path in sorted(filter(is_broken, others), key=os.path.getmtime)[:-1]:
+    kept = join("rejected", f"{md5}.txt" if broken else f"{md5}.json")
+    if broken and not exists(kept):  # of those only two stay, or bad months would fill the disk
+        with suppress(OSError):  # this one matters more
+            for path in sorted(glob("rejected/*.txt"), key=getmtime)[:-1]:
                 os.remove(path)
     move(PART, kept)
     return kept
@@ -343,17 +332,10 @@ NO_JSON = "not whole, well-formed JSON"
 NEW_FORM = "; if its form is a new one, please report it"
 
 
-class Contents(NamedTuple):
-    """What a check finds in a dataset."""
-
-    works: int
-    presences: int
-    undated: int  # presences without a usable presence_date
-    date: str  # the newest presence_date
-
-
-def check(path: str) -> Contents:
-    """Count what a file holds; raises OSError, and Failure unless it is a whole dataset."""
+def check(path: str, edition: "Edition") -> "Edition":
+    """Return an edition with what its file holds; raises OSError, and Failure unless the file is a
+    whole dataset.
+    """
     log.debug(f"Checking with the {backend} backend of ijson.")
     start = vet(path)
     works = presences = undated = 0
@@ -368,16 +350,9 @@ def check(path: str) -> Contents:
         raise Failure(f"not an array of works{NEW_FORM}")
     if not newest:
         raise Failure(f"an array of works without any usable presence_date{NEW_FORM}")
-    return Contents(works, presences, undated, newest)
-
-
-def is_broken(path: str) -> bool:
-    """Tell whether a file is no whole JSON; raises OSError."""
-    try:
-        check(path)
-    except Failure as failure:
-        return failure.curable
-    return False
+    if undated:
+        log.warning(f"{undated:,} presences have no usable presence_date.")
+    return edition._replace(presence_date=newest, works=f"{works}", presences=f"{presences}")
 
 
 def vet(path: str) -> bytes:
@@ -407,8 +382,8 @@ def works_in(path: str) -> Iterator[Any]:
         return
     except OSError:
         raise
-    except Exception as error:  # JSONError or ValueError; ArithmeticError, SystemError, MemoryError
-        log.debug(f"ijson gave up with {type(error).__name__}.")
+    except Exception:  # JSONError or ValueError; ArithmeticError, SystemError, MemoryError
+        pass
     raise Failure(NO_JSON, curable=True)  # outside of except, where ijson's memory is free again
 
 
@@ -417,8 +392,10 @@ def dates_of(work: Any) -> List[str]:
     presences = work.get("presences") if isinstance(work, dict) else None
     if not isinstance(presences, list):
         return []
-    dates = [item.get("presence_date") if isinstance(item, dict) else "" for item in presences]
-    return [day_of(date) if isinstance(date, str) else "" for date in dates]
+    return [
+        day_of(str(presence.get("presence_date"))) if isinstance(presence, dict) else ""
+        for presence in presences
+    ]
 
 
 @functools.lru_cache(maxsize=1000)  # most are equal, and there are millions
@@ -437,12 +414,13 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
     name = f"{stem}.json"
     number = 0
+    taken = os.listdir(".")
     # A name that other contents once had stays theirs: editions.csv is the record of them.
-    while exists(name) or ledger.get(name, dataset).hash != dataset.hash:
+    while name in taken or ledger.get(name, dataset).hash != dataset.hash:
         number += 1
         name = f"{stem}_{number}.json"
     kind = f"Revised dataset for {dataset.presence_date}" if number else "New dataset"
-    described = dataset.compared(ledger)
+    described = compared(dataset, ledger)
     pass_signals_over()  # what is published must be told
     move(PART, name)
     ledger.setdefault(name, dataset._replace(path=name))
@@ -454,7 +432,7 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
 SUM = r"(?m)^([0-9a-fA-F]{32}) [ *](.{1,255})$"  # a line of MD5SUMS
 # The fields of a row of editions.csv, a line each
 ROW = (
-    r"[^/\n]+\.json\n\d{4}-\d\d-\d\d\n.+Z\n\d+\n[0-9a-f]{32}\n(\d{1,15}\n\d{1,15}|\n)"
+    r"[^/\n]+\.json\n(\d{4}-\d\d-\d\d)?\n.+Z\n\d+\n[0-9a-f]{32}\n(\d{1,15}\n\d{1,15}|\n)"
     r"\n.*\n.*\n(.+/[\d.]+)?"
 )
 
@@ -472,28 +450,6 @@ class Edition(NamedTuple):
     countries: str = ""  # that were asked for
     source: str = ""
     software: str = ""
-
-    def counted(self, found: Contents) -> "Edition":
-        """Return the edition with what a check found in it."""
-        if found.undated:
-            log.warning(f"{found.undated:,} presences have no usable presence_date.")
-        works, presences, _, date = map(str, found)
-        return self._replace(presence_date=date, works=works, presences=presences)
-
-    def compared(self, others: Dict[str, "Edition"]) -> str:
-        """Say how large it is beside the newest earlier one, and warn where a tenth is gone."""
-        rows = [row for row in others.values() if row.works and row.hash != self.hash]
-        rows = [row for row in rows if row.presence_date <= self.presence_date] or rows
-        earlier = max(reversed(rows), key=lambda row: row.presence_date, default=self)
-        counts = []
-        for what in ("works", "presences"):
-            has = int(getattr(self, what))
-            had = int(getattr(earlier, what))
-            change = f" ({has - had:+,})" if rows else ""
-            counts.append(f"{has:,} {what}{change}")
-            if has <= 0.9 * had:
-                log.warning(f"There are fewer {what}, by a tenth or more: {has:,}, not {had:,}.")
-        return f"{int(self.bytes):,} bytes, {', '.join(counts)}, MD5 {self.hash}"
 
 
 class Ledger(Dict[str, Edition]):
@@ -518,42 +474,53 @@ class Ledger(Dict[str, Edition]):
             table = io.StringIO()
             csv.writer(table, lineterminator="\n").writerows([Edition._fields, *self.values()])
             replace_text("editions.csv", table.getvalue())
-        lines = []
+        text = ""
         for line in read_text("MD5SUMS").split("\n"):
-            # Not what is left of a torn line: it names no file.
-            for name in sums_in(line):
-                if name.endswith(".json") or os.path.lexists(name):
-                    lines.append(line)
-            if line.startswith("#"):
-                lines.append(line)
-        listed = sums_in("\n".join(lines))
+            whole = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
+            if whole or line.startswith("#"):  # and not what is left of a torn line
+                text += f"{line}\n"
+        listed = sums_in(text)
         for name, row in self.items():
             if name not in listed and exists(name):
-                lines.append(f"{row.hash}  {name}")
-        replace_text("MD5SUMS", "\n".join([*lines, ""]))
+                text += f"{row.hash}  {name}\n"
+        replace_text("MD5SUMS", text)
 
 
 def take_over(ledger: Ledger) -> None:
     """Give a row to each dataset that an earlier run published but did not list; raises OSError."""
-    pattern = rf"{re.escape(ARCHIVE_FILENAME_PREFIX)}(\d{{4}}-\d\d-\d\d)(_\d+)?\.json"
     for name in [] if ledger.trouble else dataset_names():
-        match = re.fullmatch(pattern, name)
-        if match and name not in ledger:
+        if name not in ledger:
             try:
-                ledger[name] = edition_in(name, match[1], ledger)
+                ledger[name] = edition_in(name, ledger)
             except OSError as error:
                 log.warning(f"{name} can't be read and so not be listed: {in_words(error)}.")
 
 
-def edition_in(name: str, date: str, ledger: Ledger) -> Edition:
+def compared(edition: Edition, ledger: Ledger) -> str:
+    """Say how large an edition is beside the newest earlier one; warn where a tenth is gone."""
+    rows = [row for row in ledger.values() if row.works and row.hash != edition.hash]
+    rows = [row for row in rows if row.presence_date <= edition.presence_date] or rows
+    earlier = max(reversed(rows), key=lambda row: row.presence_date, default=edition)
+    text = f"{int(edition.bytes):,} bytes"
+    for what in ("works", "presences"):
+        has = int(getattr(edition, what))
+        had = int(getattr(earlier, what))
+        text += f", {has:,} {what}"
+        if rows:
+            text += f" ({has - had:+,})"
+        if has <= 0.9 * had:
+            log.warning(f"There are fewer {what}, by a tenth or more: {has:,}, not {had:,}.")
+    return f"{text}, MD5 {edition.hash}"
+
+
+def edition_in(name: str, ledger: Ledger) -> Edition:
     """Find out about a dataset of which only its file is known; raises OSError."""
-    edition = Edition(
-        name, date, utc(os.path.getmtime(name)), str(os.path.getsize(name)), md5_of(name)
-    )
+    date = "".join(re.findall(r"\d{4}-\d\d-\d\d", name)[:1])
+    edition = Edition(name, date, utc(getmtime(name)), f"{getsize(name)}", md5_of(name))
     try:
-        edition = edition.counted(check(name))
+        edition = check(name, edition)
         late = "stood in the archive without a row in editions.csv, and gets one now"
-        log.warning(f"{name} {late}: {edition.compared(ledger)}.")
+        log.warning(f"{name} {late}: {compared(edition, ledger)}.")
     except Failure as failure:
         log.warning(f"{name} is no whole dataset: it is {failure}. It stays as it is.")
     return edition
@@ -561,13 +528,11 @@ def edition_in(name: str, date: str, ledger: Ledger) -> Edition:
 
 def warn_of_countries(codes: List[str], ledger: Ledger) -> None:
     """Warn where other countries are asked for than for the edition before."""
-    before = codes
-    for row in ledger.values():
-        before = row.countries.split() or before
-    changed = sorted(set(codes) ^ set(before))
-    changes = [f"{code} {'came' if code in codes else 'went'}" for code in changed]
+    before = [row.countries.split() for row in ledger.values() if row.countries] or [codes]
+    changed = sorted(set(codes) ^ set(before[-1]))
+    changes = ", ".join(f"{code} {'came' if code in codes else 'went'}" for code in changed)
     if changes:
-        log.warning(f"Other countries than for the edition before: {', '.join(changes)}.")
+        log.warning(f"Other countries than for the edition before: {changes}.")
 
 
 def warn_if_stale(ledger: Ledger) -> None:
@@ -582,7 +547,6 @@ def warn_if_stale(ledger: Ledger) -> None:
 
 def verify() -> Outcome:
     """Hash what MD5SUMS lists; raises OSError, and Failure that names what is not whole."""
-    heed_signals(stop, 0)
     os.chdir(STORAGE_DIR)
     names = dataset_names()
     sums = sums_in(read_text("MD5SUMS"))
@@ -647,17 +611,13 @@ def send(event: str, text: str, subject: str = "") -> List["Channel"]:
     """Send a text over the channels that are set and meant for an event, webhook and mail only
     under a subject, in bounded time; return the channels.
     """
-    message = (event, subject, readable(text))
+    text = readable(text)
     ways = [
-        ("Healthchecks", ping, HEALTHCHECKS_URL and event in PINGS),
-        ("webhook", call_webhook, WEBHOOK_URL and subject),
-        ("email", send_mail, SMTP_URL and subject),
+        ("Healthchecks", HEALTHCHECKS_URL and event in PINGS, lambda: ping(event, text)),
+        ("webhook", WEBHOOK_URL and subject, lambda: call_webhook(text)),
+        ("email", SMTP_URL and subject, lambda: send_mail(subject, text)),
     ]
-    channels = [
-        Channel(target=way, name=name, args=message, daemon=True)
-        for name, way, wanted in ways
-        if wanted
-    ]
+    channels = [Channel(name=name, target=way, daemon=True) for name, wanted, way in ways if wanted]
     deadline = time.monotonic() + TELL_TIMEOUT
     for channel in channels:
         try:
@@ -690,7 +650,6 @@ class Channel(Thread):
 
 def try_channels() -> Outcome:
     """Send a test over each channel that is set, and say for each whether it went."""
-    heed_signals(stop, 0)
     channels = send("test", "This is a test of the LUMIERE VOD archiver's notifications.", "test")
     for channel in channels:
         write_out(sys.stdout, f"{channel.name}: {channel.trouble or 'sent'}.\n")
@@ -703,17 +662,17 @@ def try_channels() -> Outcome:
 # ---- Channels -----------------------------------------------------------------------------------
 
 
-def ping(event: str, _subject: str, text: str) -> None:
+def ping(event: str, text: str) -> None:
     """Tell Healthchecks, in three attempts; raises Failure or RequestException."""
     url = re.sub(r"/*(\?|$)", rf"{PINGS[event]}\1", HEALTHCHECKS_URL, count=1)
     for _ in range(2):
-        with contextlib.suppress(Exception):
+        with suppress(Exception):
             return post(url, data=text.encode())
         time.sleep(1)
     return post(url, data=text.encode())
 
 
-def call_webhook(_event: str, _subject: str, text: str) -> None:
+def call_webhook(text: str) -> None:
     """Tell a webhook, in the words of Slack, Mattermost and Discord; raises what post() does."""
     text = f"LUMIERE VOD archiver on {readable(socket.gethostname())}: {text}"[:2000]
     slack = re.sub("&[a-z]*$", "", html.escape(text, quote=False)[:2000])
@@ -727,28 +686,28 @@ def post(url: str, **body: Any) -> None:
         if not 200 <= response.status_code < 300:
             raise Failure(f"it answered with status {response.status_code}")
         start = b""
-        with contextlib.suppress(Exception):  # of a body that breaks off
+        with suppress(Exception):  # of a body that breaks off
             start = next(response.iter_content(99), b"")
     if start in (b"OK (not found)", b"OK (rate limited)"):  # so Healthchecks, with status 200
         raise Failure(f"it answered '{start.decode()}'")
 
 
-def send_mail(_event: str, subject: str, text: str) -> None:
+def send_mail(subject: str, text: str) -> None:
     """Send an email to all of EMAIL_TO; raises Failure, SMTPException or OSError."""
     message = email.message.EmailMessage()
     message["Subject"] = f"LUMIERE VOD: {subject} ({readable(socket.gethostname())})"
     message["From"] = EMAIL_FROM
     message["To"] = EMAIL_TO
-    message["Date"] = email.utils.formatdate()
-    message["Message-ID"] = email.utils.make_msgid(domain="lumiere-vod-archiver")
+    message["Date"] = formatdate()
+    message["Message-ID"] = make_msgid(domain="lumiere-vod-archiver")
     message.set_content(text)
-    sender, *receivers = [at for _, at in email.utils.getaddresses([EMAIL_FROM, EMAIL_TO])]
-    beyond = any(letter > "~" for letter in "".join([sender, *receivers]))  # ASCII
+    sender, *receivers = [at for _, at in getaddresses([EMAIL_FROM, EMAIL_TO])]
+    beyond = max("".join([sender, *receivers])) > "~"  # ASCII
     # send_message() of Python 3.6 spoils headers.
     data = message.as_bytes(policy=email.policy.default.clone(utf8=beyond)).replace(b"\n", b"\r\n")
     server = mail_server()
     refused = server.sendmail(sender, receivers, data, ["SMTPUTF8"] if beyond else [])
-    with contextlib.suppress(OSError):  # what was accepted, is
+    with suppress(OSError):  # what was accepted, is
         server.quit()
     if refused:  # some of them: had it been all, this would have been raised before
         raise smtplib.SMTPRecipientsRefused(refused)
@@ -762,7 +721,7 @@ def mail_server() -> smtplib.SMTP:
     more: Any = {"host": parts.hostname, "local_hostname": "[127.0.0.1]", "timeout": TELL_TIMEOUT}
     if parts.scheme == "smtp":
         server = smtplib.SMTP(port=parts.port or 587, **more)
-        with contextlib.suppress(smtplib.SMTPNotSupportedError):
+        with suppress(smtplib.SMTPNotSupportedError):
             server.starttls(context=context)
     else:
         server = smtplib.SMTP_SSL(port=parts.port or 465, context=context, **more)
@@ -829,7 +788,7 @@ def in_words(error: BaseException) -> str:
         return missing if type(first) is OSError else "an unforeseen fault"  # so raises requests
     text = f"{first.strerror}: {first.filename}" if first.filename else str(first.strerror)
     if first.errno == errno.ENOSPC:
-        text += "; make room" + (", perhaps in rejected/" if os.path.exists("rejected") else "")
+        text += "; make room" + (", perhaps in rejected/" if exists("rejected") else "")
     return text
 
 
@@ -852,6 +811,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         write_out(sys.stderr, f"{complaint}\n")
         return 2
     start_log()
+    heed_signals(stop, 0)
     if options.test_notifications:
         outcome = outcome_of(try_channels)._replace(event="tested")
     else:
@@ -863,31 +823,33 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 def outcome_of(job: Callable[[], Outcome]) -> Outcome:
     """Do a job, turn what ends it into an outcome, and pass signals over from then on."""
+    code = 1
     try:
         try:
             return job()
         finally:
             pass_signals_over()
-    except (Exception, Stopped) as error:
-        pass_signals_over()  # again: a signal that came just before has set an alarm
-        return ending(error)
-
-
-def ending(error: BaseException) -> Outcome:
-    """Turn what ended a job into its outcome."""
-    text = str(error)
-    if isinstance(error, OSError):
+    except Stopped as stopped:
+        code = stopped.code
+        text = str(stopped)
+    except Failure as failure:
+        text = str(failure)
+    except OSError as error:
         text = f"Could not go on in {STORAGE_DIR}: {in_words(error)}; no dataset was changed"
-    elif not isinstance(error, (Failure, Stopped)):
-        last = traceback.extract_tb(error.__traceback__)[-1]  # its own text may hold a secret
-        where = f"{os.path.basename(last.filename)}, line {last.lineno}"
-        text = f"Unexpected {type(error).__name__} in {where}; please report it"
+    except Exception as error:  # whose own text may hold a secret
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{basename(last.filename)}, line {last.lineno}"
+        text = f"An unforeseen fault in {where}; please report it"
+    pass_signals_over()  # again, for a signal may have come just before
+    return Outcome(code, "fail", f"{text}. To try again now: {command()}")
+
+
+def command() -> str:
+    """Return the command that does again what this process does."""
     quote = '"{}"'.format if os.name == "nt" else shlex.quote
     again = " ".join(map(quote, [sys.executable, SCRIPT, *sys.argv[1:]]))
     settings = path_from_here("settings.env")  # which the README has cron read, too
-    if os.path.exists(settings) and os.name != "nt":
-        again = f"(set -a; . {quote(settings)}; {again})"
-    return Outcome(getattr(error, "code", 1), "fail", f"{text}. To try again now: {again}.")
+    return f"(set -a; . {quote(settings)}; {again})" if exists(settings) else again
 
 
 # ---- Reading the settings -----------------------------------------------------------------------
@@ -927,7 +889,7 @@ def address(url: str) -> str:
 def addresses(text: str) -> str:
     """Return email addresses with their domains in ASCII, as DNS has them; raises ValueError."""
     text = readable(text).rstrip(", ")
-    for _, one in email.utils.getaddresses([text]):
+    for _, one in getaddresses([text]):
         if not re.fullmatch(r"[^\s@]+@[^\s@]+", one):
             raise ValueError
     return re.sub(r"(?<=@)[^@\s,>]+", lambda found: found.group().encode("idna").decode(), text)
@@ -935,7 +897,7 @@ def addresses(text: str) -> str:
 
 def path_from_here(path: str) -> str:
     """Return a path that is absolute; a relative one starts from the script's folder."""
-    return os.path.join(os.path.dirname(SCRIPT), os.path.expanduser(path))
+    return join(dirname(SCRIPT), os.path.expanduser(path))
 
 
 def readable(text: str) -> str:
@@ -1001,16 +963,11 @@ def pass_signals_over() -> None:
 def stop(number: int, _frame: Any) -> None:
     """Handle a signal: end the run."""
     left = "the archive is as it was, and no temporary file is left"
-    stopped = Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; {left}")
-    if number in SIGNALS:
-        stopped = Stopped(f"Interrupted by {signal.Signals(number).name}; {left}")
-        stopped.code = 128 + number
-
-    def stop_again(later: int, _frame: Any) -> None:
-        if later not in SIGNALS:
-            raise stopped
-
-    heed_signals(stop_again, 10)
+    if number not in SIGNALS:
+        raise Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; {left}")
+    pass_signals_over()
+    stopped = Stopped(f"Interrupted by {signal.Signals(number).name}; {left}")
+    stopped.code = 128 + number
     raise stopped
 
 
@@ -1036,10 +993,9 @@ def start_log() -> None:
     layout = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s")
     console.setFormatter(layout if WATCHED else None)
     console.setLevel(min(getattr(logging, LOG_LEVEL), logging.INFO) if WATCHED else logging.ERROR)
-    untold.clear()
-    log.filters[:] = [remember]
+    log.addFilter(remember)
     log.setLevel(logging.DEBUG)
-    log.handlers[:] = [console]
+    log.addHandler(console)
     try:
         stream = open(LOG_FILE, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         file = logging.StreamHandler(stream)
@@ -1059,7 +1015,7 @@ def remember(record: logging.LogRecord) -> bool:
 
 def write_out(stream: Any, text: str) -> None:
     """Write to stdout or stderr at once; what becomes of it can't hurt the run."""
-    with contextlib.suppress(OSError, AttributeError):  # of a stream that is closed, or is None
+    with suppress(OSError, AttributeError):  # of a stream that is closed, or is None
         os.write(stream.fileno(), readable(text).encode())
 
 
@@ -1075,7 +1031,7 @@ if sys.version_info >= (3, 9):  # a system in FIPS mode refuses it unless no sec
     MD5 = functools.partial(hashlib.md5, usedforsecurity=False)
 
 
-@contextlib.contextmanager
+@contextmanager
 def archive_locked() -> Iterator[None]:
     """Work in the archive, under its lock, which dies with the process; raises Failure, OSError."""
     os.makedirs(STORAGE_DIR, exist_ok=True)
@@ -1091,46 +1047,35 @@ def archive_locked() -> Iterator[None]:
         except OSError:  # ENOLCK, ENOSYS, EOPNOTSUPP
             text = f"The file system of {STORAGE_DIR} gives no lock; set STORAGE_DIR to another one"
             raise Failure(text) from None
-        for path in (PART, part_of(LAST_CHECKSUM_FILE)):  # as a killed run left them
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                os.remove(path)
-        yield
+        remove_leftovers()  # of a run that was killed
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # then the next run does it
+                remove_leftovers()
 
 
-@contextlib.contextmanager
-def temporary(path: str) -> Iterator[None]:
-    """Remove a temporary file in the end, if it is still there."""
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # then the next run does it
-            os.remove(path)
+def remove_leftovers() -> None:
+    """Remove the temporary files, if there are any; raises OSError."""
+    for folder in (".", dirname(LAST_CHECKSUM_FILE)):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.remove(join(folder, PART))
 
 
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
-    # Not isfile() alone: of a file that can't be read for a moment, it says that there is none.
+    # Not isfile(): of a file that can't be read for a moment, it says that there is none.
     files = [
-        one.name
-        for one in os.scandir(".")
-        if one.is_file(follow_symlinks=False) or os.path.isfile(one.path)
+        one.name for one in os.scandir(".") if one.is_file(follow_symlinks=False) or isfile(one)
     ]
     return sorted(filter(re.compile(r"[^.].*\.json").fullmatch, files))
 
 
-def exists(path: str) -> bool:
-    """Tell whether there is something of that name; raises OSError where that can't be told."""
-    with contextlib.suppress(FileNotFoundError):
-        return bool(os.lstat(path))
-    return False
-
-
 def read_text(path: str) -> str:
     """Read a small text file, "" if there is none; raises OSError."""
-    encoding = sys.getfilesystemencoding()  # of the names in it: not always UTF-8 under cron
     try:
-        with open(path, encoding=encoding, errors="surrogateescape") as file:
-            return file.read().replace("\0", "")  # of which a torn file may be full
+        with open(path, "rb") as file:  # and not as UTF-8, which names under cron aren't always
+            return os.fsdecode(file.read().replace(b"\r", b"\n").replace(b"\0", b""))
     except FileNotFoundError:
         return ""
 
@@ -1138,24 +1083,18 @@ def read_text(path: str) -> str:
 def replace_text(path: str, text: str) -> None:
     """Give a small text file new contents, all at once and durably; raises OSError."""
     if read_text(path) != text:
-        part = part_of(path)
-        with temporary(part):
-            with open(part, "wb") as file:
-                file.write(os.fsencode(text))
-                file.flush()
-                sync(file.fileno())
-            move(part, path)
-
-
-def part_of(path: str) -> str:
-    """Return the path of the temporary file that is to become this one."""
-    return os.path.join(os.path.dirname(path), PART)
+        part = join(dirname(path), PART)
+        with open(part, "wb") as file:
+            file.write(os.fsencode(text))
+            file.flush()
+            sync(file.fileno())
+        move(part, path)
 
 
 def move(path: str, target: str) -> None:
     """Give a synced file its name, and wait until that is on the disk; raises OSError."""
     os.replace(path, target)
-    for folder in {os.path.dirname(target) or ".", "."}:
+    for folder in {dirname(target) or ".", "."}:
         if os.name != "nt":  # Windows can't open a folder; NTFS keeps a journal of names
             descriptor = os.open(folder, os.O_RDONLY)
             try:

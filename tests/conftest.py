@@ -244,8 +244,10 @@ def mount(request: Any) -> Callable[..., None]:
 
 
 def assert_one_sentence(text: str, *parts: str) -> None:
-    """Hold that a text is one line, one sentence, with these parts in it."""
-    assert re.fullmatch(r"[^\n]+\.\n", text), text
+    """Hold that a text is one line, one sentence, with these parts in it; and, behind a failure's,
+    the command that tries again, without a full stop that would be pasted with it.
+    """
+    assert re.fullmatch(r"[^\n]+\.( To try again now: [^\n]+[^.\n])?\n", text), text
     assert "Traceback" not in text
     for part in parts:
         assert part in text
@@ -270,6 +272,12 @@ def unchanged(archiver: Archiver, *rejected: bytes) -> Iterator[None]:
     """Hold that the files stay byte for byte as they are, but for what is newly rejected."""
     before = archiver.files()
     yield
-    for data in rejected:
-        before[os.path.join("archive", "rejected", f"{md5(data)}.txt")] = data
+    before.update({kept_as(archiver, data): data for data in rejected})
     assert archiver.files() == before
+
+
+def kept_as(archiver: Archiver, data: bytes) -> str:
+    """The one file that a rejected answer is kept in: JSON, or what is no JSON."""
+    paths = (archiver.archive / "rejected").glob(f"{md5(data)}.*")
+    (path,) = [path for path in paths if path.suffix in (".json", ".txt")]
+    return os.path.join("archive", "rejected", path.name)

@@ -386,7 +386,7 @@ def test_other_shapes_are_rejected_at_once(used: Archiver, fault: str) -> None:
     with unchanged(used, body):
         result = used.run()
     assert (result.code, result.out) == (1, "")
-    kept = os.path.join("rejected", f"{md5(body)}.txt")
+    kept = os.path.join("rejected", f"{md5(body)}.json")
     assert_one_sentence(result.err, used.api.url + WORKS, message, kept, "the archive is as it was")
     assert len(used.api.asked(WORKS)) == 1
     assert_recovers(used)

@@ -332,7 +332,8 @@ def own_paths(walk: Walk, month: Month) -> List[str]:
     archiver, date = walk.archiver, month.edition.date
     names = {".lock", ".lumiere.part", "MD5SUMS", "editions.csv", "rejected", *walk.shelf.datasets}
     names |= {f"{PREFIX}{date}{end}.json" for end in ("", "_1", "_2", "_3", "_4", "_5")}
-    names |= {f"rejected/{md5(data)}.txt" for data in walk.rejectable}
+    kept = {f"rejected/{md5(data)}" for data in walk.rejectable}
+    names |= {name + ending for name in kept for ending in (".txt", ".json")}
     paths = [".", archiver.archive, archiver.checksum, archiver.folder / ".lumiere.part"]
     paths += [*sorted(names), *(archiver.archive / name for name in sorted(names))]
     return [word for path in paths for word in ("-P", str(path))]
@@ -417,7 +418,7 @@ def hold_rejected(walk: Walk, month: Month, calm: bool) -> None:
     paths = sorted((walk.archiver.archive / "rejected").glob("*"))
     found = {path.name: path.read_bytes() for path in paths}
     for name, data in found.items():
-        assert name == f"{md5(data)}.txt"
+        assert name == f"{md5(data)}.{'json' if is_json(data) else 'txt'}"
         assert data in walk.rejectable, name
     assert walk.shelf.odd.items() <= found.items()
     walk.shelf.odd = {name: data for name, data in found.items() if is_json(data)}
@@ -509,7 +510,9 @@ def read_sums(path: Path) -> Dict[str, str]:
 
 def hold_tidy(walk: Walk) -> None:
     """Hold that a run that was not killed leaves no file but those it should."""
-    allowed = rf"{CHECKSUM}|archive/(MD5SUMS|editions\.csv|[^./][^/]*\.json|rejected/\w+\.txt)"
+    allowed = (
+        rf"{CHECKSUM}|archive/(MD5SUMS|editions\.csv|[^./][^/]*\.json|rejected/\w+\.(txt|json))"
+    )
     names = [name.replace(os.sep, "/") for name in walk.archiver.files()]
     assert [name for name in names if not re.fullmatch(allowed, name)] == []
 

@@ -82,15 +82,16 @@ def test_log_and_progress(used: Archiver, known: bool) -> None:
     assert all(re.fullmatch(LOG_LINE, line) for line in used.log.splitlines())
 
 
-def test_progress_of_a_packed_answer_claims_no_share(used: Archiver) -> None:
+def test_progress_of_a_packed_answer_counts_what_was_sent(used: Archiver) -> None:
     packed = gzip.compress(NEW)
     headers = ("Content-Encoding: gzip", f"Content-Length: {len(packed)}")
     used.api.on(WORKS, in_parts(packed, headers))
     used.settings["LUMIERE_CHUNK_SIZE"] = "1000"
     code, _, shown = run_on_terminal(used)
     assert code == 0
-    assert "MB/s" in shown
-    assert "%" not in shown
+    shares = [int(share) for share in re.findall(r"MB/s, (\d+)%", shown)]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= 100
 
 
 def test_progress_goes_before_a_failure_is_shown(used: Archiver) -> None:

@@ -57,7 +57,7 @@ from telling import (
 
 HALF = NEW[: len(NEW) // 2]
 LONG = head("200 OK", [f"Content-Length: {len(NEW)}"]) + HALF
-AGAIN = r"To try again now: (.+)\.$"
+AGAIN = r"To try again now: (.+)$"
 HTML = b"<!DOCTYPE html><html><body>Down for maintenance</body></html>"
 
 
@@ -244,7 +244,7 @@ class Fault(NamedTuple):
 AS_IT_WAS = "the archive is as it was"
 CERTIFICATE = ("certificate", "renew|environment", "clock")
 BROKE_OFF = (AS_IT_WAS, "/api/works", r"br[eo]ke?|clos|cut|ended|hung up|incomplete|short|reset")
-FORM = ("kept|keep", "report", r"rejected/[0-9a-f]{32}\.txt")
+FORM = ("kept|keep", "report", r"rejected/[0-9a-f]{32}\.(txt|json)")
 FAULTS: Dict[str, Fault] = {
     "no bundle": Fault(no_bundle("REQUESTS_CA_BUNDLE"), ("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")),
     "no bundle for curl": Fault(no_bundle("CURL_CA_BUNDLE"), ("CURL_CA_BUNDLE",)),
