@@ -24,7 +24,6 @@ setting, or no channel to test; 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SI
 import argparse
 import csv
 import email.message
-import email.policy
 import errno
 import functools
 import hashlib
@@ -144,6 +143,14 @@ QUESTION = """{
     "production_years": [], "production_countries": [], "catalogs": [],
     "catalogs_countries": [], "business_models": ["FoD", "SVoD", "TVoD"]
 }"""
+# What people are told of a status: 500 stands for all from there on.
+STATUSES = {
+    403: ", which refuses access: ask its operator",
+    404: ", which means that there is no such page: is the address still right?",
+    429: ", which means that it is asked too often: try later",
+    500: ", which means that it has trouble of its own: try later",
+}
+REPORT = "please report it to whoever maintains this script"
 
 
 def persevere(attempt: Callable[[], Any]) -> Any:
@@ -177,7 +184,7 @@ def ask_country_codes() -> List[str]:
             log.info(f"{len(codes)} countries.")
             log.debug(codes)
             return codes
-    raise Failure(f"{shown(COUNTRY_CODE_API_URL)} lists no usable codes: please report it")
+    raise Failure(f"{shown(COUNTRY_CODE_API_URL)} lists no usable codes: {REPORT}")
 
 
 def ask(method: str, url: str, **more: Any) -> requests.Response:
@@ -204,8 +211,10 @@ def judge(response: requests.Response, **_: Any) -> None:
     if status == 200 or (response.is_redirect and target and not lost_post):
         return
     text = f"{shown(response.url)} answered with status {status}"
+    text += STATUSES.get(min(status, 500), "")
     if lost_post:
-        text += f" and names '{shown(urljoin(response.url, target))}': set DATA_API_URL to it"
+        text += f" and names '{shown(urljoin(response.url, target))}': "
+        text += "set LUMIERE_DATA_API_URL to it in settings.env"
     wait = seconds_until(response.headers.get("Retry-After", ""))
     if wait > MAX_RUNTIME:
         text += f" and wants to be asked again in {wait / 86400:.1f} days"
@@ -328,8 +337,8 @@ def reject(md5: str, broken: bool) -> str:
 TOO_DEEP = re.compile(rb"[\[{]{1000}")
 TOO_LONG = 1000
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-NO_JSON = "not whole, well-formed JSON"
-NEW_FORM = "; if its form is a new one, please report it"
+NO_JSON = "not whole, well-formed JSON: cut short, perhaps, or a page for people"
+NEW_FORM = f"; if its form is a new one, {REPORT}"
 
 
 def check(path: str, edition: "Edition") -> "Edition":
@@ -642,7 +651,7 @@ class Channel(Thread):
         try:
             super().run()
             self.trouble = ""
-        except TIMEOUT:
+        except (requests.Timeout, socket.timeout):
             pass  # as it stands there
         except Exception as error:
             self.trouble = in_words(error)
@@ -694,7 +703,7 @@ def post(url: str, **body: Any) -> None:
 
 def send_mail(subject: str, text: str) -> None:
     """Send an email to all of EMAIL_TO; raises Failure, SMTPException or OSError."""
-    message = email.message.EmailMessage()
+    message: Any = email.message.EmailMessage()
     message["Subject"] = f"LUMIERE VOD: {subject} ({readable(socket.gethostname())})"
     message["From"] = EMAIL_FROM
     message["To"] = EMAIL_TO
@@ -704,7 +713,7 @@ def send_mail(subject: str, text: str) -> None:
     sender, *receivers = [at for _, at in getaddresses([EMAIL_FROM, EMAIL_TO])]
     beyond = max("".join([sender, *receivers])) > "~"  # ASCII
     # send_message() of Python 3.6 spoils headers.
-    data = message.as_bytes(policy=email.policy.default.clone(utf8=beyond)).replace(b"\n", b"\r\n")
+    data = message.as_bytes(policy=message.policy.clone(utf8=beyond)).replace(b"\n", b"\r\n")
     server = mail_server()
     refused = server.sendmail(sender, receivers, data, ["SMTPUTF8"] if beyond else [])
     with suppress(OSError):  # what was accepted, is
@@ -732,33 +741,35 @@ def mail_server() -> smtplib.SMTP:
     return server
 
 
-def answer(code: int, text: Any) -> str:
-    """Return what a mail server said, in one line and without the password."""
-    line = " ".join((text if isinstance(text, str) else str(text, "utf-8", "replace")).split())
-    return f"{code} {line}".replace(unquote(urlsplit(SMTP_URL).password or "\n"), "***")
-
-
 # ---- Words for people ---------------------------------------------------------------------------
 
-TIMEOUT = (requests.Timeout, socket.timeout, TimeoutError)
 # What to say of the first of these kinds of error that is among the causes.
 WORDS: Any = [
-    (requests.exceptions.ProxyError, "the proxy in HTTPS_PROXY or HTTP_PROXY can't be reached"),
     (
-        (requests.exceptions.SSLError, ssl.SSLError, ssl.CertificateError),
+        requests.exceptions.ProxyError,
+        "the proxy in HTTPS_PROXY or HTTP_PROXY can't be reached: ask this machine's administrator",
+    ),
+    (
+        (ssl.SSLError, ssl.CertificateError),
         "there is no secure connection; where its certificate is not trusted or has expired, renew "
         "the environment with the README's first command, and look at this machine's clock",
     ),
-    (requests.ConnectTimeout, "no connection came about in CONNECT_TIMEOUT, {CONNECT_TIMEOUT:g} s"),
-    (TIMEOUT, "nothing came for READ_TIMEOUT, {READ_TIMEOUT:g} s"),
+    (
+        requests.ConnectTimeout,
+        "no connection came about in "
+        "CONNECT_TIMEOUT, {CONNECT_TIMEOUT:g} s: try later, or raise that setting",
+    ),
+    (
+        socket.timeout,
+        "nothing came for READ_TIMEOUT, {READ_TIMEOUT:g} s: try later, or raise that setting",
+    ),
+    (socket.gaierror, "its name can't be found: is this machine on the internet?"),
     (http.client.IncompleteRead, "it ended before all had come"),
     (requests.exceptions.ContentDecodingError, "it can't be unpacked"),
     (requests.TooManyRedirects, "it redirects in a circle"),
-    ((http.client.RemoteDisconnected, smtplib.SMTPServerDisconnected), "it closed the connection"),
-    (
-        (smtplib.SMTPException, UnicodeEncodeError),
-        "it takes no such login, or no address beyond ASCII",
-    ),
+    (http.client.RemoteDisconnected, "it closed the connection"),
+    (smtplib.SMTPAuthenticationError, "it refuses the user name or the password"),
+    (UnicodeEncodeError, "it takes no user name, password or address beyond ASCII"),
     (http.client.HTTPException, "it does not answer as a web server does"),
     (ValueError, "it, or HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, leads to an address that can't be"),
 ]
@@ -768,11 +779,6 @@ def in_words(error: BaseException) -> str:
     """Say in a person's words what went wrong; not in the error's, which may hold a secret."""
     if isinstance(error, Failure):
         return str(error)
-    if isinstance(error, smtplib.SMTPResponseException):
-        return f"it said {answer(error.smtp_code, error.smtp_error)}"
-    if isinstance(error, smtplib.SMTPRecipientsRefused):
-        refused = error.recipients.items()
-        return "; ".join(f"{to} was refused: {answer(*why)}" for to, why in refused)
     causes: List[Any] = []
     cause: Any = error
     while cause and not isinstance(cause, Failure):
@@ -781,6 +787,9 @@ def in_words(error: BaseException) -> str:
     for kinds, words in WORDS:
         if any(isinstance(cause, kinds) for cause in causes):
             return str(words.format(**globals()))
+    if isinstance(error, smtplib.SMTPException):  # with tuples, bytes and dicts in its text
+        said = re.sub(r"\\[nr]|[(){}\"']|\bb(?=[\"'])", " ", str(error))
+        return f"it said: {' '.join(said.split())}"
     first = causes[-1]
     if not getattr(first, "strerror", ""):
         path = os.getenv("REQUESTS_CA_BUNDLE") or os.getenv("CURL_CA_BUNDLE")
@@ -788,7 +797,9 @@ def in_words(error: BaseException) -> str:
         return missing if type(first) is OSError else "an unforeseen fault"  # so raises requests
     text = f"{first.strerror}: {first.filename}" if first.filename else str(first.strerror)
     if first.errno == errno.ENOSPC:
-        text += "; make room" + (", perhaps in rejected/" if exists("rejected") else "")
+        text += "; make room" + (
+            ", perhaps in rejected/, whose .txt files may go" if exists("rejected") else ""
+        )
     return text
 
 
@@ -830,18 +841,18 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
         finally:
             pass_signals_over()
     except Stopped as stopped:
-        code = stopped.code
-        text = str(stopped)
+        text, code = stopped.args
     except Failure as failure:
         text = str(failure)
     except OSError as error:
-        text = f"Could not go on in {STORAGE_DIR}: {in_words(error)}; no dataset was changed"
+        text = f"Could not go on in {STORAGE_DIR}: {in_words(error)}; no dataset was changed. "
+        text += "If it lasts, ask this machine's administrator"
     except Exception as error:  # whose own text may hold a secret
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{basename(last.filename)}, line {last.lineno}"
-        text = f"An unforeseen fault in {where}; please report it"
+        text = f"An unforeseen fault in {where}; {REPORT}"
     pass_signals_over()  # again, for a signal may have come just before
-    return Outcome(code, "fail", f"{text}. To try again now: {command()}")
+    return Outcome(code, "fail", f"{text}. To try again: {command()}")
 
 
 def command() -> str:
@@ -941,9 +952,9 @@ SIGNALS = [
 
 
 class Stopped(BaseException):
-    """A signal ends the run; not an Exception: urllib3 and logging swallow some of those."""
-
-    code = 1  # to exit with
+    """A signal ends the run: in which words and with which exit code. It is not an Exception, as
+    urllib3 and logging swallow some of those.
+    """
 
 
 def heed_signals(handler: Any, seconds: float) -> None:
@@ -964,11 +975,10 @@ def stop(number: int, _frame: Any) -> None:
     """Handle a signal: end the run."""
     left = "the archive is as it was, and no temporary file is left"
     if number not in SIGNALS:
-        raise Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; {left}")
+        text = f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s: try again, or raise it; {left}"
+        raise Stopped(text, 1)
     pass_signals_over()
-    stopped = Stopped(f"Interrupted by {signal.Signals(number).name}; {left}")
-    stopped.code = 128 + number
-    raise stopped
+    raise Stopped(f"Interrupted by {signal.Signals(number).name}; {left}", 128 + number)
 
 
 # ---- The log, and what people see ---------------------------------------------------------------
@@ -1097,10 +1107,8 @@ def move(path: str, target: str) -> None:
     for folder in {dirname(target) or ".", "."}:
         if os.name != "nt":  # Windows can't open a folder; NTFS keeps a journal of names
             descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                sync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync(descriptor)
+            os.close(descriptor)
 
 
 def sync(descriptor: int) -> None:

@@ -247,7 +247,7 @@ def assert_one_sentence(text: str, *parts: str) -> None:
     """Hold that a text is one line, one sentence, with these parts in it; and, behind a failure's,
     the command that tries again, without a full stop that would be pasted with it.
     """
-    assert re.fullmatch(r"[^\n]+\.( To try again now: [^\n]+[^.\n])?\n", text), text
+    assert re.fullmatch(r"[^\n]+\.( To try again: [^\n]+[^.\n])?\n", text), text
     assert "Traceback" not in text
     for part in parts:
         assert part in text
