@@ -146,7 +146,7 @@ QUESTION = """{
 # What people are told of a status: 500 stands for all from there on.
 STATUSES = {
     403: ", which refuses access: ask its operator",
-    404: ", which means that there is no such page: is the address still right?",
+    404: ", which means that it has no such page: look whether the address is still right",
     429: ", which means that it is asked too often: try later",
     500: ", which means that it has trouble of its own: try later",
 }
@@ -211,13 +211,14 @@ def judge(response: requests.Response, **_: Any) -> None:
     if status == 200 or (response.is_redirect and target and not lost_post):
         return
     text = f"{shown(response.url)} answered with status {status}"
-    text += STATUSES.get(min(status, 500), "")
-    if lost_post:
-        text += f" and names '{shown(urljoin(response.url, target))}': "
-        text += "set LUMIERE_DATA_API_URL to it in settings.env"
     wait = seconds_until(response.headers.get("Retry-After", ""))
     if wait > MAX_RUNTIME:
-        text += f" and wants to be asked again in {wait / 86400:.1f} days"
+        text += f" and wants to be left alone for {wait / 86400:.1f} days"
+    elif lost_post:
+        text += f" and names '{shown(urljoin(response.url, target))}': "
+        text += "set LUMIERE_DATA_API_URL to it in settings.env"
+    else:
+        text += STATUSES.get(min(status, 500), "")
     raise Failure(text, status in (408, 429) or status >= 500, wait)
 
 
@@ -337,7 +338,7 @@ def reject(md5: str, broken: bool) -> str:
 TOO_DEEP = re.compile(rb"[\[{]{1000}")
 TOO_LONG = 1000
 NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-NO_JSON = "not whole, well-formed JSON: cut short, perhaps, or a page for people"
+NO_JSON = "not whole, well-formed JSON (it was cut short, or is a page for people)"
 NEW_FORM = f"; if its form is a new one, {REPORT}"
 
 
@@ -750,7 +751,7 @@ WORDS: Any = [
         "the proxy in HTTPS_PROXY or HTTP_PROXY can't be reached: ask this machine's administrator",
     ),
     (
-        (ssl.SSLError, ssl.CertificateError),
+        (requests.exceptions.SSLError, ssl.SSLError, ssl.CertificateError),
         "there is no secure connection; where its certificate is not trusted or has expired, renew "
         "the environment with the README's first command, and look at this machine's clock",
     ),
@@ -763,7 +764,7 @@ WORDS: Any = [
         socket.timeout,
         "nothing came for READ_TIMEOUT, {READ_TIMEOUT:g} s: try later, or raise that setting",
     ),
-    (socket.gaierror, "its name can't be found: is this machine on the internet?"),
+    (socket.gaierror, "its name can't be found: look at this machine's network"),
     (http.client.IncompleteRead, "it ended before all had come"),
     (requests.exceptions.ContentDecodingError, "it can't be unpacked"),
     (requests.TooManyRedirects, "it redirects in a circle"),
