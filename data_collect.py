@@ -9,8 +9,9 @@ A run downloads the current dataset and compares its MD5 with that of the last o
 new dataset is checked to its last byte, gets its name in archive/, is told to people over
 the channels that are set, and is listed in editions.csv and MD5SUMS.
 
-A file that matches archive/*.json is a whole dataset, and is never overwritten. A run
-that fails or is killed, at any point, leaves the datasets as they were.
+What a run puts into archive/*.json is a whole dataset, and is never overwritten. What
+is none is kept in archive/rejected/. A run that fails or is killed, at any point, leaves the
+datasets as they were.
 
 Settings are the constants at the top of the script; LUMIERE_<NAME> in the environment
 takes precedence. The README keeps them in settings.env; with it, a run and a check by hand:
@@ -94,7 +95,7 @@ def monthly_run() -> "Outcome":
     with archive_locked():
         ledger = Ledger()
         outcome = outcome_of(lambda: archive_dataset(ledger))
-        tell(outcome)
+        tell(outcome)  # if the run is killed before the next line, the next run tells it again
         ledger.save()
         if outcome.md5:
             replace_text(LAST_CHECKSUM_FILE, f"{outcome.md5}\n")
@@ -145,23 +146,23 @@ QUESTION = """{
 }"""
 # What people are told of a status: 500 stands for all from there on.
 STATUSES = {
-    403: ", which refuses access: ask its operator",
-    404: ", which means that it has no such page: look whether the address is still right",
-    429: ", which means that it is asked too often: try later",
-    500: ", which means that it has trouble of its own: try later",
+    403: ", as it refuses access: ask its operator",
+    404: ", as it has no such page: try later; if it lasts, ask its operator for the new address",
+    429: ", as it is asked too often: try later",
+    500: ", as it has trouble of its own: try later",
 }
 REPORT = "please report it to whoever maintains this script"
 
 
 def persevere(attempt: Callable[[], Any]) -> Any:
-    """Try what time can cure up to ATTEMPTS times, and return the result; raises Failure."""
+    """Return what an attempt does; where time can cure its failure, try ATTEMPTS times in all."""
     number = 1
     delay = RETRY_DELAY
     while True:
         try:
             return attempt()
         except Failure as failure:
-            # The longer one: a server that asks for a second at a time would soon use up all.
+            # The longer: a server that asks for one second each time would soon use up ATTEMPTS.
             wait = max(delay, failure.wait)
             if not failure.curable or number == ATTEMPTS or wait > MAX_RUNTIME:
                 tried = f" (attempt {number} of {ATTEMPTS})" if number > 1 else ""
@@ -180,7 +181,7 @@ def ask_country_codes() -> List[str]:
         raise Failure(f"{shown(COUNTRY_CODE_API_URL)} did not answer with JSON", True) from None
     with suppress(KeyError, TypeError):  # a key is missing, or a code is no text
         codes = sorted({country["code"] for country in countries if country["is_coe"] is True})
-        if re.fullmatch("[!-~]+( [!-~]+)*", " ".join(codes)):
+        if re.fullmatch("[!-~]+( [!-~]+)*", " ".join(codes)):  # as editions.csv has them
             log.info(f"{len(codes)} countries.")
             log.debug(codes)
             return codes
@@ -213,8 +214,10 @@ def judge(response: requests.Response, **_: Any) -> None:
     text = f"{shown(response.url)} answered with status {status}"
     wait = seconds_until(response.headers.get("Retry-After", ""))
     if wait > MAX_RUNTIME:
-        text += f" and wants to be left alone for {wait / 86400:.1f} days"
-    elif lost_post:
+        text += (
+            f" and wants to be left alone for {wait / 86400:.1f} days: wait, or ask its operator"
+        )
+    elif lost_post and target:
         text += f" and names '{shown(urljoin(response.url, target))}': "
         text += "set LUMIERE_DATA_API_URL to it in settings.env"
     else:
@@ -244,25 +247,28 @@ PART = ".lumiere.part"  # the hidden file in which contents grow until they are 
 
 
 def receive(codes: List[str]) -> "Edition":
-    """Download a dataset and check it, unless it is the last one; return it with its path where the
-    archive has these bytes already. Raises Failure, OSError.
+    """Download a dataset and check it, unless it is the last one; return it, with a path if the
+    archive has it already. Raises Failure, OSError.
     """
     with open(PART, "wb") as file:
         dataset = download(codes, file)
-        file.flush()
         last = ""
-        with suppress(OSError):  # which is told when it is to be replaced
+        with suppress(OSError):  # replace_text() will raise it again
             last = read_text(LAST_CHECKSUM_FILE)
         alike = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
         if dataset.hash in last.lower():
-            if alike:
+            if (
+                alike
+            ):  # its size is enough: to hash it, too, would cost most months half as much again
                 return dataset._replace(path=alike[0])
             log.warning("The last dataset was missing in the archive; it is archived again.")
+        file.flush()
         sync(file.fileno())
     try:
         dataset = check(PART, dataset)
     except Failure as failure:
-        kept = join(STORAGE_DIR, reject(dataset.hash, failure.curable))
+        # What time can cure is what is not JSON.
+        kept = join(STORAGE_DIR, reject(dataset.hash, broken=failure.curable))
         text = f"The answer of {dataset.source} is {failure}; it is kept as {kept}"
         raise Failure(text, failure.curable) from None
     for name in alike:
@@ -285,7 +291,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
             hashed = hasher.submit(md5.update, chunk)
     size = file.tell()
     if not size:
-        raise Failure(f"{shown(DATA_API_URL)} answered with nothing", curable=True)
+        raise Failure(f"{shown(DATA_API_URL)} answered with nothing: try later", curable=True)
     log.info(f"Received {size:,} bytes, MD5 {md5.hexdigest()}.")
     return Edition(
         created=utc(time.time()),
@@ -300,12 +306,12 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
 def chunks_of(response: requests.Response) -> Iterator[bytes]:
     """Yield a body, show on a terminal how far it is; raises Failure where it breaks off."""
     length = response.raw.length_remaining
-    started = shown_at = time.monotonic()
+    started = drawn_at = time.monotonic()
     try:
         for chunk in response.iter_content(CHUNK_SIZE):
             now = time.monotonic()
-            if WATCHED and now > shown_at + 0.25:
-                shown_at = now
+            if WATCHED and now > drawn_at + 0.25:
+                drawn_at = now
                 size = response.raw.tell()
                 rate = size / 1e6 / (now - started)
                 share = f", {size / length:.0%}" if length else ""
@@ -333,13 +339,14 @@ def reject(md5: str, broken: bool) -> str:
 
 # ---- Check and publish a dataset ----------------------------------------------------------------
 
-# What ijson must not come to see: brackets opened one after the other, since its memory grows with
-# their square, to 25 GB for 100,000; and thousands of digits, at which its C backend can crash.
+# What ijson must not come to see in a block: brackets opened one after the other, since its memory
+# grows with their square, to 25 GB for 100,000; and thousands of digits, at which its C backend can
+# crash. To look at slices is fifty times as fast as a regex, and 1,999 digits always fill one.
 TOO_DEEP = re.compile(rb"[\[{]{1000}")
-TOO_LONG = 1000
-NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-NO_JSON = "not whole, well-formed JSON (it was cut short, or is a page for people)"
-NEW_FORM = f"; if its form is a new one, {REPORT}"
+SLICE = 1000  # bytes
+ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+NOT_JSON = "not whole, well-formed JSON (it was cut short, or is an ordinary web page)"
+NEW_FORM = f"; if it comes again, {REPORT}, with the file"
 
 
 def check(path: str, edition: "Edition") -> "Edition":
@@ -367,24 +374,24 @@ def check(path: str, edition: "Edition") -> "Edition":
 
 def vet(path: str) -> bytes:
     """Return the first byte of a text that ijson can be trusted with; raises Failure, OSError."""
-    # Not while ijson reads: its pure-Python backend would print what is raised then.
+    # In a pass of its own: ijson's pure-Python backend prints what is raised while it reads.
     start = b""
     for block in blocks_of(path):
         start = start or block.lstrip()[:1]
         if b"\v" in block or b"\f" in block:  # white space to ijson, not to JSON
-            raise Failure(NO_JSON, curable=True)
-        if TOO_DEEP.search(block.translate(None, NO_BRACKETS)):
-            raise Failure("no dataset but brackets within brackets")
-        starts = range(0, len(block) - TOO_LONG + 1, TOO_LONG)
-        if any(block[at : at + TOO_LONG].isdigit() for at in starts):
-            raise Failure("no dataset but thousands of digits in a row")
+            raise Failure(NOT_JSON, curable=True)
+        if TOO_DEEP.search(block.translate(None, ALL_BUT_BRACKETS)):
+            raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
+        starts = range(0, len(block) - SLICE + 1, SLICE)
+        if any(block[at : at + SLICE].isdigit() for at in starts):
+            raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
 
 
 def works_in(path: str) -> Iterator[Any]:
     """Yield the works of a dataset; raises OSError, and Failure where it stops being JSON."""
     # Without the line feed, ijson's C backend forgives a string that begins behind the array.
-    # It first reads 0 bytes, to learn their type.
+    # ijson first reads 0 bytes, to learn their type; blocks of any size will do.
     blocks = itertools.chain(blocks_of(path), [b"\n"])
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
     try:
@@ -393,8 +400,8 @@ def works_in(path: str) -> Iterator[Any]:
     except OSError:
         raise
     except Exception:  # JSONError or ValueError; ArithmeticError, SystemError, MemoryError
-        pass
-    raise Failure(NO_JSON, curable=True)  # outside of except, where ijson's memory is free again
+        pass  # and raise below, where ijson's memory is free again
+    raise Failure(NOT_JSON, curable=True)
 
 
 def dates_of(work: Any) -> List[str]:
@@ -410,7 +417,7 @@ def dates_of(work: Any) -> List[str]:
 
 @functools.lru_cache(maxsize=1000)  # most are equal, and there are millions
 def day_of(text: str) -> str:
-    """Return the day of an ISO 8601 date or date-time; "" if it is none, or a year ahead."""
+    """Return the day of an ISO 8601 date or date-time; "" if it is none, or over a year ahead."""
     try:
         time.strptime(text[:10], "%Y-%m-%d")
     except ValueError:  # the 31st of February, for one
@@ -425,7 +432,7 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     name = f"{stem}.json"
     number = 0
     taken = os.listdir(".")
-    # A name that other contents once had stays theirs: editions.csv is the record of them.
+    # A name with a row belongs to the contents of that row, also if they are gone.
     while name in taken or ledger.get(name, dataset).hash != dataset.hash:
         number += 1
         name = f"{stem}_{number}.json"
@@ -433,17 +440,20 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     described = compared(dataset, ledger)
     pass_signals_over()  # what is published must be told
     move(PART, name)
-    ledger.setdefault(name, dataset._replace(path=name))
+    ledger.setdefault(
+        name, dataset._replace(path=name)
+    )  # what was lost and came again keeps its row
     return Outcome(0, "new", f"{kind}: {name}, {described}.", dataset.hash)
 
 
 # ---- Note down what was archived ----------------------------------------------------------------
 
 SUM = r"(?m)^([0-9a-fA-F]{32}) [ *](.{1,255})$"  # a line of MD5SUMS
-# The fields of a row of editions.csv, a line each
+# The fields of an Edition, a line each. A row of another form is torn or edited: it is dropped, and
+# its dataset, if that is still there, gets a new one.
 ROW = (
     r"[^/\n]+\.json\n(\d{4}-\d\d-\d\d)?\n.+Z\n\d+\n[0-9a-f]{32}\n(\d{1,15}\n\d{1,15}|\n)"
-    r"\n.*\n.*\n(.+/[\d.]+)?"
+    r"\n.*\n.*\n.*"
 )
 
 
@@ -469,7 +479,7 @@ class Ledger(Dict[str, Edition]):
 
     def __init__(self) -> None:
         try:
-            for line in read_text("editions.csv").split("\n")[:-1]:
+            for line in read_text("editions.csv").split("\n")[:-1]:  # the last is torn, or empty
                 fields = next(csv.reader([line[:99999]]), [])  # csv refuses longer ones
                 if re.fullmatch(ROW, "\n".join(fields)):
                     self[fields[0]] = Edition(*fields)
@@ -486,8 +496,9 @@ class Ledger(Dict[str, Edition]):
             replace_text("editions.csv", table.getvalue())
         text = ""
         for line in read_text("MD5SUMS").split("\n"):
-            whole = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
-            if whole or line.startswith("#"):  # and not what is left of a torn line
+            # Not what is left of a torn line; but a dataset that is gone, for verify() to miss it.
+            kept = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
+            if kept or line.startswith("#"):
                 text += f"{line}\n"
         listed = sums_in(text)
         for name, row in self.items():
@@ -498,8 +509,8 @@ class Ledger(Dict[str, Edition]):
 
 def take_over(ledger: Ledger) -> None:
     """Give a row to each dataset that an earlier run published but did not list; raises OSError."""
-    for name in [] if ledger.trouble else dataset_names():
-        if name not in ledger:
+    for name in dataset_names():
+        if name not in ledger and not ledger.trouble:
             try:
                 ledger[name] = edition_in(name, ledger)
             except OSError as error:
@@ -507,14 +518,17 @@ def take_over(ledger: Ledger) -> None:
 
 
 def compared(edition: Edition, ledger: Ledger) -> str:
-    """Say how large an edition is beside the newest earlier one; warn where a tenth is gone."""
+    """Say how large an edition is beside the newest one up to its date, or else the newest; warn
+    where a tenth is gone.
+    """
     rows = [row for row in ledger.values() if row.works and row.hash != edition.hash]
     rows = [row for row in rows if row.presence_date <= edition.presence_date] or rows
-    earlier = max(reversed(rows), key=lambda row: row.presence_date, default=edition)
+    # Of several with one date, max() takes the first; with none, the edition is beside itself.
+    other = max(reversed(rows), key=lambda row: row.presence_date, default=edition)
     text = f"{int(edition.bytes):,} bytes"
     for what in ("works", "presences"):
         has = int(getattr(edition, what))
-        had = int(getattr(earlier, what))
+        had = int(getattr(other, what))
         text += f", {has:,} {what}"
         if rows:
             text += f" ({has - had:+,})"
@@ -580,7 +594,7 @@ def verify() -> Outcome:
 
 
 def sums_in(text: str) -> Dict[str, str]:
-    """Read the lines of an MD5SUMS as md5sum does: MD5 by file name."""
+    """Read the lines of an MD5SUMS much as md5sum does: MD5 by file name."""
     return {name: md5.lower() for md5, name in re.findall(SUM, text)}
 
 
@@ -597,20 +611,22 @@ def md5_of(path: str) -> str:
 TELL_TIMEOUT = 35  # seconds for all channels together: a mail server may take 30 to greet
 # By kind of event: what follows Healthchecks' address (https://healthchecks.io/docs/http_api/), and
 # the subject of the mail. Of an event that is not here Healthchecks is not told, and of one without
-# a subject neither webhook nor mail tells; "tested" is silent even with warnings.
+# a subject neither webhook nor mail tells; "silent" is silent even with warnings.
 PINGS = {"start": "/start", "unchanged": "", "new": "", "fail": "/fail", "test": "/log"}
-SUBJECTS = {"new": "new dataset", "fail": "the archiver failed", "tested": ""}
+SUBJECTS = {"new": "new dataset", "fail": "the archiver failed", "silent": ""}
 
 
 def tell(outcome: Outcome) -> None:
     """Tell what came of a job, and what looks wrong: in the log, over the channels and, for cron to
-    mail it, on stdout; a failure the log shows on stderr.
+    mail it, on stdout. A failure is shown on stderr by the log.
     """
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     text = f"{outcome.text}\n{warnings}"
     log.log(logging.ERROR if outcome.code else logging.INFO, outcome.text)
     untold.clear()
-    console.setLevel(min(console.level, logging.WARNING))  # of what comes now nobody else is told
+    console.setLevel(
+        min(console.level, logging.WARNING)
+    )  # what fails from here on is seen only there
     subject = SUBJECTS.get(outcome.event, "something looks wrong" if warnings else "")
     if subject and not WATCHED:
         write_out(sys.stdout, warnings if outcome.code else text)
@@ -653,7 +669,7 @@ class Channel(Thread):
             super().run()
             self.trouble = ""
         except (requests.Timeout, socket.timeout):
-            pass  # as it stands there
+            pass  # trouble stays what it is
         except Exception as error:
             self.trouble = in_words(error)
 
@@ -698,7 +714,7 @@ def post(url: str, **body: Any) -> None:
         start = b""
         with suppress(Exception):  # of a body that breaks off
             start = next(response.iter_content(99), b"")
-    if start in (b"OK (not found)", b"OK (rate limited)"):  # so Healthchecks, with status 200
+    if start in (b"OK (not found)", b"OK (rate limited)"):  # as Healthchecks says with status 200
         raise Failure(f"it answered '{start.decode()}'")
 
 
@@ -712,7 +728,7 @@ def send_mail(subject: str, text: str) -> None:
     message["Message-ID"] = make_msgid(domain="lumiere-vod-archiver")
     message.set_content(text)
     sender, *receivers = [at for _, at in getaddresses([EMAIL_FROM, EMAIL_TO])]
-    beyond = max("".join([sender, *receivers])) > "~"  # ASCII
+    beyond = max("".join([sender, *receivers])) > "~"  # the last letter of ASCII
     # send_message() of Python 3.6 spoils headers.
     data = message.as_bytes(policy=message.policy.clone(utf8=beyond)).replace(b"\n", b"\r\n")
     server = mail_server()
@@ -746,42 +762,40 @@ def mail_server() -> smtplib.SMTP:
 
 # What to say of the first of these kinds of error that is among the causes.
 WORDS: Any = [
-    (
-        requests.exceptions.ProxyError,
-        "the proxy in HTTPS_PROXY or HTTP_PROXY can't be reached: ask this machine's administrator",
-    ),
-    (
-        (requests.exceptions.SSLError, ssl.SSLError, ssl.CertificateError),
-        "there is no secure connection; where its certificate is not trusted or has expired, renew "
-        "the environment with the README's first command, and look at this machine's clock",
-    ),
-    (
-        requests.ConnectTimeout,
-        "no connection came about in "
-        "CONNECT_TIMEOUT, {CONNECT_TIMEOUT:g} s: try later, or raise that setting",
-    ),
-    (
-        socket.timeout,
-        "nothing came for READ_TIMEOUT, {READ_TIMEOUT:g} s: try later, or raise that setting",
-    ),
-    (socket.gaierror, "its name can't be found: look at this machine's network"),
+    (requests.exceptions.ProxyError,
+     "the proxy in HTTPS_PROXY or HTTP_PROXY can't be reached: ask this machine's administrator"),
+    ((requests.exceptions.SSLError, ssl.SSLError, ssl.CertificateError),
+     "there is no secure connection; perhaps its certificate is not trusted or has expired: renew "
+     "the environment with the README's first command, and look at this machine's clock; if that "
+     "does not help, ask its administrator"),
+    (requests.ConnectTimeout,
+     "no connection came about in CONNECT_TIMEOUT, {CONNECT_TIMEOUT:g} s: try later, or raise it"),
+    (socket.timeout, "nothing came for READ_TIMEOUT, {READ_TIMEOUT:g} s: try later, or raise it"),
+    (socket.gaierror, "its name can't be found: look at the spelling; if that is right, try later"),
+    (ConnectionRefusedError, "connections are refused: try later"),
+    (FileExistsError, "there is a file in the place of the folder: look at STORAGE_DIR"),
     (http.client.IncompleteRead, "it ended before all had come"),
-    (requests.exceptions.ContentDecodingError, "it can't be unpacked"),
-    (requests.TooManyRedirects, "it redirects in a circle"),
+    (requests.exceptions.ContentDecodingError, "what came can't be unpacked"),
+    (requests.TooManyRedirects, "it redirects in a circle: try later, or ask its operator"),
     (http.client.RemoteDisconnected, "it closed the connection"),
     (smtplib.SMTPAuthenticationError, "it refuses the user name or the password"),
     (UnicodeEncodeError, "it takes no user name, password or address beyond ASCII"),
-    (http.client.HTTPException, "it does not answer as a web server does"),
-    (ValueError, "it, or HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, leads to an address that can't be"),
-]
+    (http.client.HTTPException,
+     "it does not answer as a web server does: try later; if it lasts, ask its operator"),
+    (ValueError,
+     "it, or HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, leads to an address that is not valid"),
+]  # fmt: skip
 
 
 def in_words(error: BaseException) -> str:
-    """Say in a person's words what went wrong; not in the error's, which may hold a secret."""
+    """Say in a person's words what went wrong; not in the error's, which may hold a secret (but for
+    a mail server's, who was told none, where it has not refused the login).
+    """
     if isinstance(error, Failure):
         return str(error)
     causes: List[Any] = []
     cause: Any = error
+    # As far as the failure of an earlier attempt; "from None" hides the context, but keeps it.
     while cause and not isinstance(cause, Failure):
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
@@ -791,16 +805,17 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, smtplib.SMTPException):  # with tuples, bytes and dicts in its text
         said = re.sub(r"\\[nr]|[(){}\"']|\bb(?=[\"'])", " ", str(error))
         return f"it said: {' '.join(said.split())}"
-    first = causes[-1]
-    if not getattr(first, "strerror", ""):
+    root = causes[-1]
+    if type(root) is OSError and not root.strerror:  # so requests tells of missing certificates
         path = os.getenv("REQUESTS_CA_BUNDLE") or os.getenv("CURL_CA_BUNDLE")
-        missing = f"the certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE are not there: {path}"
-        return missing if type(first) is OSError else "an unforeseen fault"  # so raises requests
-    text = f"{first.strerror}: {first.filename}" if first.filename else str(first.strerror)
-    if first.errno == errno.ENOSPC:
-        text += "; make room" + (
-            ", perhaps in rejected/, whose .txt files may go" if exists("rejected") else ""
-        )
+        return f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there: {path}"
+    if not getattr(root, "strerror", ""):
+        return "an unforeseen fault"
+    text = f"{root.strerror}: {root.filename}" if root.filename else str(root.strerror)
+    if root.errno == errno.ENOSPC:
+        text += "; make room"
+        if exists("rejected"):
+            text += ": the .txt files in rejected/ may be deleted"
     return text
 
 
@@ -823,9 +838,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
         write_out(sys.stderr, f"{complaint}\n")
         return 2
     start_log()
-    heed_signals(stop, 0)
+    heed_signals(stop, 0)  # with no limit of time, but for a monthly run
     if options.test_notifications:
-        outcome = outcome_of(try_channels)._replace(event="tested")
+        outcome = outcome_of(try_channels)._replace(event="silent")
     else:
         outcome = outcome_of(verify if options.verify else monthly_run)
     if not outcome.told:
@@ -839,7 +854,7 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
     try:
         try:
             return job()
-        finally:
+        finally:  # inside of the other try, as Stopped may come here, too
             pass_signals_over()
     except Stopped as stopped:
         text, code = stopped.args
@@ -852,7 +867,7 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{basename(last.filename)}, line {last.lineno}"
         text = f"An unforeseen fault in {where}; {REPORT}"
-    pass_signals_over()  # again, for a signal may have come just before
+    pass_signals_over()  # again, if Stopped came before the first one was through
     return Outcome(code, "fail", f"{text}. To try again: {command()}")
 
 
@@ -890,8 +905,8 @@ def load_settings() -> str:
     return ""
 
 
-def address(url: str) -> str:
-    """Return an address as it is; raises ValueError at a host or port that can't be."""
+def web_url(url: str) -> str:
+    """Return an address of a server as it is; raises ValueError at a host or port that can't be."""
     parts = urlsplit(url)
     if parts.port == 0 or not re.fullmatch("[a-z0-9_.:-]+", parts.hostname or ""):
         raise ValueError
@@ -921,9 +936,9 @@ URL = "https?://[!-~]+"
 SECONDS = r"[0-9]{1,6}(\.[0-9]+)?"
 # Names, what their text must look like, what turns it into a value, and what to ask for.
 RULES: Any = [
-    ("DATA_API_URL COUNTRY_CODE_API_URL", URL, address, "an http(s):// address"),
-    ("HEALTHCHECKS_URL WEBHOOK_URL", f"({URL})?", address, "an http(s):// address"),
-    ("SMTP_URL", "(smtps?://[^/]+/?)?", address, "an smtp(s):// address, with %2F for a / in it"),
+    ("DATA_API_URL COUNTRY_CODE_API_URL", URL, web_url, "an http(s):// address"),
+    ("HEALTHCHECKS_URL WEBHOOK_URL", f"({URL})?", web_url, "an http(s):// address"),
+    ("SMTP_URL", "(smtps?://[^/]+/?)?", web_url, "an smtp(s):// address, with %2F for a / in it"),
     ("EMAIL_FROM EMAIL_TO", r"[^;\r\n]*", addresses, "an email address, or several with commas"),
     ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", ".+", path_from_here, "a path"),
     ("LOG_LEVEL", "(?i)DEBUG|INFO|WARNING|ERROR|CRITICAL", str.upper,
@@ -943,8 +958,8 @@ RULES: Any = [
 # by raising Stopped, and the others are passed over from then on, so that nothing disturbs the
 # ending. They are also passed over once a dataset is published, and while people are told.
 # A signal that was ignored when the script started (by nohup, for one) stays ignored.
-# Python drops what is raised in a destructor. So the alarm raises Stopped again, every 10 s, until
-# the run has ended. Windows has no alarm: there the Task Scheduler ends a run that takes too long.
+# Python drops what is raised in a destructor. So the alarm stays, and comes again every 10 s, until
+# the run has ended. Windows has none: there the Task Scheduler ends a run that takes too long.
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # of which Windows lacks the last
 SIGNALS = [
@@ -953,8 +968,8 @@ SIGNALS = [
 
 
 class Stopped(BaseException):
-    """A signal ends the run: in which words and with which exit code. It is not an Exception, as
-    urllib3 and logging swallow some of those.
+    """A signal ends the run; args: the words and the exit code. It is not an Exception, as urllib3
+    and logging swallow some of those.
     """
 
 
@@ -974,12 +989,12 @@ def pass_signals_over() -> None:
 
 def stop(number: int, _frame: Any) -> None:
     """Handle a signal: end the run."""
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
     left = "the archive is as it was, and no temporary file is left"
-    if number not in SIGNALS:
-        text = f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s: try again, or raise it; {left}"
-        raise Stopped(text, 1)
-    pass_signals_over()
-    raise Stopped(f"Interrupted by {signal.Signals(number).name}; {left}", 128 + number)
+    if number in SIGNALS:
+        raise Stopped(f"Interrupted by {signal.Signals(number).name}; {left}", 128 + number)
+    raise Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s: try again, or raise it; {left}", 1)
 
 
 # ---- The log, and what people see ---------------------------------------------------------------
@@ -1008,6 +1023,7 @@ def start_log() -> None:
     log.setLevel(logging.DEBUG)
     log.addHandler(console)
     try:
+        # FileHandler takes errors= only since Python 3.9.
         stream = open(LOG_FILE, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         file = logging.StreamHandler(stream)
         file.setFormatter(layout)
@@ -1054,7 +1070,9 @@ def archive_locked() -> Iterator[None]:
             else:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise Failure(f"Another run is at work in {STORAGE_DIR}; this one stopped") from None
+            raise Failure(
+                f"Another run is at work in {STORAGE_DIR}; this one stopped and changed nothing"
+            ) from None
         except OSError:  # ENOLCK, ENOSYS, EOPNOTSUPP
             text = f"The file system of {STORAGE_DIR} gives no lock; set STORAGE_DIR to another one"
             raise Failure(text) from None
@@ -1075,7 +1093,7 @@ def remove_leftovers() -> None:
 
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
-    # Not isfile(): of a file that can't be read for a moment, it says that there is none.
+    # isfile() only for links: of a file that can't be read for a moment, it says that it isn't one.
     files = [
         one.name for one in os.scandir(".") if one.is_file(follow_symlinks=False) or isfile(one)
     ]
@@ -1085,7 +1103,7 @@ def dataset_names() -> List[str]:
 def read_text(path: str) -> str:
     """Read a small text file, "" if there is none; raises OSError."""
     try:
-        with open(path, "rb") as file:  # and not as UTF-8, which names under cron aren't always
+        with open(path, "rb") as file:  # since a name in it may be no UTF-8
             return os.fsdecode(file.read().replace(b"\r", b"\n").replace(b"\0", b""))
     except FileNotFoundError:
         return ""
@@ -1105,7 +1123,7 @@ def replace_text(path: str, text: str) -> None:
 def move(path: str, target: str) -> None:
     """Give a synced file its name, and wait until that is on the disk; raises OSError."""
     os.replace(path, target)
-    for folder in {dirname(target) or ".", "."}:
+    for folder in {dirname(target) or ".", "."}:  # where it is now, and where it was
         if os.name != "nt":  # Windows can't open a folder; NTFS keeps a journal of names
             descriptor = os.open(folder, os.O_RDONLY)
             sync(descriptor)
