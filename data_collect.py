@@ -773,7 +773,7 @@ WORDS: Any = [
     (socket.timeout, "nothing came for READ_TIMEOUT, {READ_TIMEOUT:g} s: try later, or raise it"),
     (socket.gaierror, "its name can't be found: look at the spelling; if that is right, try later"),
     (ConnectionRefusedError, "connections are refused: try later"),
-    (FileExistsError, "there is a file in the place of the folder: look at STORAGE_DIR"),
+    (FileExistsError, "there is a file in the place of a folder: look at STORAGE_DIR, and into it"),
     (http.client.IncompleteRead, "it ended before all had come"),
     (requests.exceptions.ContentDecodingError, "what came can't be unpacked"),
     (requests.TooManyRedirects, "it redirects in a circle: try later, or ask its operator"),
@@ -803,7 +803,7 @@ def in_words(error: BaseException) -> str:
         if any(isinstance(cause, kinds) for cause in causes):
             return str(words.format(**globals()))
     if isinstance(error, smtplib.SMTPException):  # with tuples, bytes and dicts in its text
-        said = re.sub(r"\\[nr]|[(){}\"']|\bb(?=[\"'])", " ", str(error))
+        said = re.sub(r"\\[nr]?|[(){}\"']|\bb(?=[\"'])", " ", str(error))
         return f"it said: {' '.join(said.split())}"
     root = causes[-1]
     if type(root) is OSError and not root.strerror:  # so requests tells of missing certificates

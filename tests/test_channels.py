@@ -23,7 +23,7 @@ from conftest import (
     assert_one_sentence,
     strace,
 )
-from lumiere_api import answer
+from lumiere_api import answer, head, raw, reset
 from telling import (
     HOOK,
     LOGIN,
@@ -237,6 +237,42 @@ def test_all_addresses_refused(told: Archiver, mail: MailServer) -> None:
     words = ("anna@example.org", "bo@example.org", "no such user")
     assert_failed(told, told.run(), "email", *words)
     assert mail.mails == []
+
+
+@pytest.mark.parametrize(
+    ("refusal", "heard"),
+    [
+        (
+            "550-5.1.1 'bo' {isn't} known\r\n550 5.1.1 (ask b\"Anna\")",
+            "550, .*5.1.1 .*bo.* known .*Anna",
+        ),
+        ("550 " + "x" * 9000, "500, Line too long"),
+    ],
+)
+def test_what_a_mail_server_says_has_no_marks_of_python(
+    told: Archiver, mail: MailServer, refusal: str, heard: str
+) -> None:
+    mail.refuse = "bo@example.org anna@example.org"
+    mail.refusal = refusal
+    result = told.run()
+    assert_failed(told, result, "email", heard)
+    assert not re.search(r"[{}\\]|b['\"]", result.err)
+
+
+def test_a_password_beyond_ascii_is_said(
+    told: Archiver, servers: Any, server_tls: ssl.SSLContext
+) -> None:
+    server = servers("smtps", "user:%C3%BC5ecret@", ssl=server_tls, auth_require_tls=False)
+    assert_failed(told, told.run(), "email", "password", "beyond ASCII")
+    assert server.mails == []
+
+
+@pytest.mark.parametrize("path", [PING, HOOK])
+def test_a_good_answer_that_breaks_off_is_good(told: Archiver, mail: MailServer, path: str) -> None:
+    told.api.on(path, raw(head("200 OK", ["Content-Length: 50"]) + b"OK", then=reset))
+    result = told.run()
+    assert (result.code, result.err) == (0, "")
+    assert logged(told, "WARNING") == []
 
 
 def test_a_wrong_password_is_said(told: Archiver, servers: Any, server_tls: ssl.SSLContext) -> None:

@@ -74,6 +74,48 @@ def test_a_row_with_half_its_counts_is_made_again(used: Archiver) -> None:
     assert {row["works"] for row in used.editions()} == {"20"}
 
 
+def test_a_row_of_another_software_stays_as_it_is(used: Archiver) -> None:
+    row = dict(row_of(OLD_NAME, OLD), created="2026-07-03T04:17:09Z", software="mine/3.0rc1, beta")
+    (used.folder / EDITIONS).write_bytes(as_csv([row]))
+    assert used.run().code == 0
+    assert as_csv([row]).decode().splitlines()[1] in (used.folder / EDITIONS).read_text()
+
+
+def test_the_same_cut_answer_as_in_the_archive_is_no_dataset(used: Archiver) -> None:
+    """A gateway cuts at the same place each time, and the original script took that for whole."""
+    cut = NEW[:-10]
+    fill(used, {os.path.join("archive", NEW_NAME): cut})
+    used.api.on(WORKS, answer(cut))
+    for _ in range(2):
+        result = used.run()
+        assert result.code == 1
+        assert_one_sentence(result.err, "not whole", f"{md5(cut)}.txt")
+    assert used.checksum.read_text() != f"{md5(cut)}\n"
+    assert used.datasets()[NEW_NAME] == cut
+
+
+def test_a_dataset_of_another_name_has_its_row(used: Archiver) -> None:
+    """Somebody's copy, or one from when the prefix was another."""
+    fill(used, {os.path.join("archive", "copy.json"): NEW})
+    result = used.run()
+    assert (result.code, result.err) == (0, "")
+    assert "WARNING: copy.json stood in the archive without a row" in result.out
+    row = used.editions()[-1]
+    unknown = {"created": row["created"], "countries": "", "source": "", "software": ""}
+    assert row == {**row_of(NEW_NAME, NEW), "path": "copy.json", **unknown}
+    assert used.run() == (0, "", "")
+
+
+def test_a_file_in_the_place_of_rejected(used: Archiver) -> None:
+    """What is no dataset can't be kept; the archive stays as it was, and it is said."""
+    fill(used, {os.path.join("archive", "rejected"): b"mine"})
+    used.api.on(WORKS, answer(b"<html>"))
+    result = used.run(ATTEMPTS="1")
+    assert result.code == 1
+    assert_one_sentence(result.err, "a file in the place of a folder")
+    assert used.files() == {**archived(OLD), os.path.join("archive", "rejected"): b"mine"}
+
+
 def test_what_else_lies_in_rejected(used: Archiver) -> None:
     """A folder of the user's, and files of a time when the clock was wrong."""
     rejected = used.archive / "rejected"

@@ -125,6 +125,30 @@ def test_an_alarm_that_python_dropped_rings_again() -> None:
 
 
 @posix
+def test_an_interrupt_that_python_dropped_leaves_the_alarm() -> None:
+    code = "import os, time, data_collect as archiver\n"
+    code += "class Drops:\n    def __del__(self):\n        os.kill(os.getpid(), 15)\n"
+    code += "archiver.heed_signals(archiver.stop, 1)\nDrops()\ntime.sleep(60)\n"
+    command = [sys.executable, "-B", "-c", code]
+    child = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    result = finish(child)
+    assert result.code == 1
+    assert "Interrupted by SIGTERM" in result.err.split("Stopped: ('Not done in MAX_RUNTIME")[0]
+    assert "Stopped: ('Not done in MAX_RUNTIME" in result.err
+
+
+@posix
+def test_an_interrupt_behind_the_alarm_is_passed_over() -> None:
+    code = "import os, time, data_collect as archiver\n"
+    code += "archiver.heed_signals(archiver.stop, 0.1)\n"
+    code += "try:\n    time.sleep(60)\n"
+    code += "except archiver.Stopped:\n    os.kill(os.getpid(), 15)\n    print('went on')\n"
+    command = [sys.executable, "-B", "-c", code]
+    child = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert finish(child) == (0, "went on\n", "")
+
+
+@posix
 def test_interrupted_in_a_delay(used: Archiver) -> None:
     used.api.on(WORKS, answer(status="503 Busy"))
     child = used.start(RETRY_DELAY="1000")

@@ -94,6 +94,17 @@ def test_progress_of_a_packed_answer_counts_what_was_sent(used: Archiver) -> Non
     assert 0 < shares[0] < shares[-1] <= 100
 
 
+@pytest.mark.parametrize(("level", "shown_too"), [("ERROR", ""), ("DEBUG", "backend of ijson")])
+def test_log_level_hides_nothing_on_a_terminal(used: Archiver, level: str, shown_too: str) -> None:
+    used.settings["LUMIERE_LOG_LEVEL"] = level
+    code, _, shown = run_on_terminal(used)
+    assert code == 0
+    assert re.search("INFO - New dataset: ", shown)
+    assert ("DEBUG" in shown) == bool(shown_too)
+    assert shown_too in shown
+    assert ("INFO" in used.log) == bool(shown_too)
+
+
 def test_progress_goes_before_a_failure_is_shown(used: Archiver) -> None:
     used.api.on(WORKS, in_parts(NEW[:20000], (f"Content-Length: {len(NEW)}",)))
     used.settings["LUMIERE_CHUNK_SIZE"] = "1000"
