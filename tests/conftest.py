@@ -230,6 +230,16 @@ def fill(archiver: Archiver, files: Dict[str, bytes]) -> None:
         (archiver.folder / name).write_bytes(data)
 
 
+def start_anew(archiver: Archiver) -> None:
+    """Put the archive back to where it held OLD, listed."""
+    shutil.rmtree(str(archiver.archive))
+    archiver.archive.mkdir()
+    for name in archiver.files():
+        (archiver.folder / name).unlink()
+    fill(archiver, archived(OLD))
+    archiver.api.requests.clear()
+
+
 @pytest.fixture
 def mount(request: Any) -> Callable[..., None]:
     """Mount a file system of its own on a folder; needs root on Linux."""

@@ -19,8 +19,8 @@ from conftest import (
     WORKS,
     Archiver,
     Result,
-    archived,
     assert_one_sentence,
+    start_anew,
     strace,
 )
 from lumiere_api import answer, head, raw, reset
@@ -34,7 +34,6 @@ from telling import (
     body,
     heard,
     hooked,
-    list_editions,
     logged,
     on_host,
     said,
@@ -352,17 +351,6 @@ def tracing(trace: Path, *options: str) -> Sequence[str]:
     """Build a command that traces how a run starts threads."""
     command = ["strace", "-f", "-qq", "-o", str(trace), "-e", "trace=clone,clone3"]
     return [*command, *options]
-
-
-def start_anew(archiver: Archiver) -> None:
-    """Put the archive back to where it holds OLD only, listed."""
-    for name in (NEW_NAME, "MD5SUMS", "editions.csv"):
-        if (archiver.archive / name).exists():
-            (archiver.archive / name).unlink()
-    for name, data in archived(OLD).items():
-        (archiver.folder / name).write_bytes(data)
-    list_editions(archiver)
-    archiver.api.requests.clear()
 
 
 @strace

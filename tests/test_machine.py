@@ -29,6 +29,7 @@ from conftest import (
     fill,
     finish,
     md5,
+    start_anew,
     strace,
     unchanged,
 )
@@ -434,15 +435,6 @@ def steps(archiver: Archiver) -> List[Tuple[str, int]]:
     return found
 
 
-def reset(archiver: Archiver) -> None:
-    """Put the archive back to where it held OLD."""
-    shutil.rmtree(str(archiver.archive))
-    archiver.archive.mkdir()
-    for name in archiver.files():
-        (archiver.folder / name).unlink()
-    fill(archiver, archived(OLD))
-
-
 @strace
 @pytest.mark.parametrize("call", STEPS.split(","))
 @pytest.mark.parametrize("fault", ["signal=KILL", "error=EIO"])
@@ -451,7 +443,7 @@ def test_fault_at_each_step(used: Archiver, call: str, fault: str) -> None:
     numbers = [number for name, number in steps(used) if name == call]
     assert numbers or call in ("mkdir", "unlink")
     for number in numbers:
-        reset(used)
+        start_anew(used)
         injection = f"inject={call}:{fault}:when={number}"
         command, trace = traced(used, "-e", f"trace={call}", "-e", injection)
         result = used.run(before=command)
