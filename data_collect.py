@@ -96,7 +96,11 @@ def monthly_run() -> "Outcome":
         ledger = Ledger()
         outcome = outcome_of(lambda: archive_dataset(ledger))
         tell(outcome)  # if the run is killed before the next line, the next run tells it again
-        ledger.save()
+        try:
+            ledger.save()
+        except OSError:
+            if not outcome.code:  # or one failure is enough
+                raise
         if outcome.md5:
             replace_text(LAST_CHECKSUM_FILE, f"{outcome.md5}\n")
         return outcome._replace(told=True)
@@ -256,12 +260,9 @@ def receive(codes: List[str]) -> "Edition":
         with suppress(OSError):  # replace_text() will raise it again
             last = read_text(LAST_CHECKSUM_FILE)
         alike = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
-        if dataset.hash in last.lower():
-            if (
-                alike
-            ):  # its size is enough: to hash it, too, would cost most months half as much again
-                return dataset._replace(path=alike[0])
-            log.warning("The last dataset was missing in the archive; it is archived again.")
+        known = dataset.hash in last.lower()
+        if known and alike:  # to hash that, too, would cost most months half as much again
+            return dataset._replace(path=alike[0])
         file.flush()
         sync(file.fileno())
     try:
@@ -274,6 +275,8 @@ def receive(codes: List[str]) -> "Edition":
     for name in alike:
         if md5_of(name) == dataset.hash:
             return dataset._replace(path=name)
+    if known:
+        log.warning("The last dataset was missing in the archive; it is archived again.")
     return dataset
 
 
@@ -306,15 +309,16 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
 def chunks_of(response: requests.Response) -> Iterator[bytes]:
     """Yield a body, show on a terminal how far it is; raises Failure where it breaks off."""
     length = response.raw.length_remaining
+    size = 0
     started = drawn_at = time.monotonic()
     try:
         for chunk in response.iter_content(CHUNK_SIZE):
+            size += len(chunk)
             now = time.monotonic()
             if WATCHED and now > drawn_at + 0.25:
                 drawn_at = now
-                size = response.raw.tell()
                 rate = size / 1e6 / (now - started)
-                share = f", {size / length:.0%}" if length else ""
+                share = f", {response.raw.tell() / length:.0%}" if length else ""  # also if packed
                 write_out(sys.stderr, f"\r{size / 1e6:,.1f} MB, {rate:.1f} MB/s{share:<30}")
             yield chunk
     except Exception as error:  # requests 2.27 lets some of urllib3's own through
@@ -431,18 +435,17 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
     name = f"{stem}.json"
     number = 0
-    taken = os.listdir(".")
+    taken = {one.lower() for one in os.listdir(".")}  # which some file systems take for the same
     # A name with a row belongs to the contents of that row, also if they are gone.
-    while name in taken or ledger.get(name, dataset).hash != dataset.hash:
+    while name.lower() in taken or ledger.get(name, dataset).hash != dataset.hash:
         number += 1
         name = f"{stem}_{number}.json"
     kind = f"Revised dataset for {dataset.presence_date}" if number else "New dataset"
+    dataset = dataset._replace(path=name)
     described = compared(dataset, ledger)
     pass_signals_over()  # what is published must be told
     move(PART, name)
-    ledger.setdefault(
-        name, dataset._replace(path=name)
-    )  # what was lost and came again keeps its row
+    ledger.setdefault(name, dataset)  # of what was lost and came again the row stays
     return Outcome(0, "new", f"{kind}: {name}, {described}.", dataset.hash)
 
 
@@ -533,7 +536,9 @@ def compared(edition: Edition, ledger: Ledger) -> str:
         if rows:
             text += f" ({has - had:+,})"
         if has <= 0.9 * had:
-            log.warning(f"There are fewer {what}, by a tenth or more: {has:,}, not {had:,}.")
+            log.warning(
+                f"{edition.path} has fewer {what} by a tenth or more: {has:,}, not {had:,}."
+            )
     return f"{text}, MD5 {edition.hash}"
 
 
@@ -803,7 +808,7 @@ def in_words(error: BaseException) -> str:
         if any(isinstance(cause, kinds) for cause in causes):
             return str(words.format(**globals()))
     if isinstance(error, smtplib.SMTPException):  # with tuples, bytes and dicts in its text
-        said = re.sub(r"\\[nr]?|[(){}\"']|\bb(?=[\"'])", " ", str(error))
+        said = re.sub(r"\[Errno \d+\]|\\[nr]?|[(){}\"']|\bb(?=[\"'])", " ", str(error))
         return f"it said: {' '.join(said.split())}"
     root = causes[-1]
     if type(root) is OSError and not root.strerror:  # so requests tells of missing certificates
@@ -990,7 +995,7 @@ def pass_signals_over() -> None:
 def stop(number: int, _frame: Any) -> None:
     """Handle a signal: end the run."""
     for one in SIGNALS:
-        signal.signal(one, signal.SIG_IGN)
+        signal.signal(one, lambda *_: None)  # SIG_IGN would irritate one on its way
     left = "the archive is as it was, and no temporary file is left"
     if number in SIGNALS:
         raise Stopped(f"Interrupted by {signal.Signals(number).name}; {left}", 128 + number)
@@ -1053,6 +1058,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+ENCODING = (sys.getfilesystemencoding(), "surrogateescape")  # of names, and so of the lists
 MD5: Any = hashlib.md5
 if sys.version_info >= (3, 9):  # a system in FIPS mode refuses it unless no security hangs on it
     MD5 = functools.partial(hashlib.md5, usedforsecurity=False)
@@ -1101,20 +1107,26 @@ def dataset_names() -> List[str]:
 
 
 def read_text(path: str) -> str:
-    """Read a small text file, "" if there is none; raises OSError."""
+    """Read a small text file, without what torn and foreign ones hold; raises OSError."""
+    return contents_of(path).decode(*ENCODING).replace("\0", "").replace("\r", "\n")
+
+
+def contents_of(path: str) -> bytes:
+    """Read a small file, b"" if there is none; raises OSError."""
     try:
-        with open(path, "rb") as file:  # since a name in it may be no UTF-8
-            return os.fsdecode(file.read().replace(b"\r", b"\n").replace(b"\0", b""))
+        with open(path, "rb") as file:
+            return file.read()
     except FileNotFoundError:
-        return ""
+        return b""
 
 
 def replace_text(path: str, text: str) -> None:
     """Give a small text file new contents, all at once and durably; raises OSError."""
-    if read_text(path) != text:
+    contents = text.encode(*ENCODING)
+    if contents_of(path) != contents:
         part = join(dirname(path), PART)
         with open(part, "wb") as file:
-            file.write(os.fsencode(text))
+            file.write(contents)
             file.flush()
             sync(file.fileno())
         move(part, path)

@@ -39,7 +39,7 @@ class MailServer:
         self.logins: List[str] = []
         self.greetings: List[str] = []  # what clients called themselves
         self.refuse = ""  # addresses, with spaces between
-        self.refusal = "550 no such user"
+        self.refusal = "550 no such user"  # "": the connection breaks off
         self.farewell = "221 Bye"  # "": the connection breaks off
         self.greets_after = 0.0  # seconds
         tls = options.pop("ssl", None)
@@ -59,6 +59,8 @@ class MailServer:
         self, server: Any, session: Any, envelope: Any, address: str, options: Any
     ) -> str:
         if address in self.refuse.split():
+            if not self.refusal:
+                server.transport.abort()
             return self.refusal
         envelope.rcpt_tos.append(address)
         return "250 OK"

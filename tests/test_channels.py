@@ -258,6 +258,14 @@ def test_what_a_mail_server_says_has_no_marks_of_python(
     assert not re.search(r"[{}\\]|b['\"]", result.err)
 
 
+def test_a_mail_server_that_breaks_off_is_said(told: Archiver, mail: MailServer) -> None:
+    mail.refuse = "bo@example.org"
+    mail.refusal = ""
+    result = told.run()
+    assert_failed(told, result, "email", "clos")
+    assert "rrno" not in result.err
+
+
 def test_a_password_beyond_ascii_is_said(
     told: Archiver, servers: Any, server_tls: ssl.SSLContext
 ) -> None:

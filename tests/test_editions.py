@@ -150,12 +150,13 @@ def test_a_gutted_edition_listed_late_is_told(used: Archiver) -> None:
     gutted = dataset(count=2, date="2026-09-30")
     (used.archive / NEW_NAME).write_bytes(gutted)
     used.api.on(WORKS, answer(gutted))
-    assert "WARNING: There are fewer works" in used.run().out
+    assert f"WARNING: {NEW_NAME} has fewer works" in used.run().out
 
 
 def test_a_gutted_edition_with_an_older_date_is_told(used: Archiver) -> None:
     used.api.on(WORKS, answer(dataset(count=2, date="2026-03-31")))
-    assert "WARNING: There are fewer works, by a tenth or more: 2, not 20" in used.run().out
+    warning = "2026-03-31.json has fewer works by a tenth or more: 2, not 20."
+    assert f"WARNING: Complete_lumiere_COE_{warning}" in used.run().out
 
 
 DAMAGE: Dict[str, Callable[[bytes], bytes]] = {
@@ -166,6 +167,8 @@ DAMAGE: Dict[str, Callable[[bytes], bytes]] = {
     "an open quote": lambda data: b'"' + data,
     "another list": lambda data: b"a;b;c\n1;2;3\n",
     "empty": lambda data: b"",
+    "zeros behind it": lambda data: data + b"\0" * 64,
+    "other line ends": lambda data: data.replace(b"\n", b"\r"),
 }
 
 
@@ -179,6 +182,7 @@ def test_a_damaged_list_heals(used: Archiver, name: str, damage: str) -> None:
     result = used.run()
     assert (result.code, result.err) == (0, "")
     assert sorted(row["path"] for row in used.editions()) == [OLD_NAME, NEW_NAME]
+    assert not set(b"\r\0") & set(path.read_bytes())
     sums = (used.archive / "MD5SUMS").read_text().splitlines()
     assert sorted(sums) == sorted(f"{row['hash']}  {row['path']}" for row in used.editions())
     assert used.datasets() == {OLD_NAME: OLD, NEW_NAME: NEW}
@@ -193,6 +197,28 @@ def test_what_spreadsheets_do_to_a_list_is_read(used: Archiver) -> None:
     result = used.run()
     assert_one_sentence(result.out, "New dataset", NEW_NAME)
     assert used.files() == archived(OLD, NEW)
+
+
+def test_a_name_that_differs_in_case_is_taken(used: Archiver) -> None:
+    """On macOS and Windows it is the same file."""
+    revised = dataset(date="2026-06-30", seed=66)
+    used.api.on(WORKS, answer(revised))
+    assert used.run(ARCHIVE_FILENAME_PREFIX="complete_lumiere_coe_").code == 0
+    name = "complete_lumiere_coe_2026-06-30_1.json"
+    assert used.datasets() == {OLD_NAME: OLD, name: revised}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_failure_that_can_not_be_noted_down_is_one_line(used: Archiver) -> None:
+    """The list's own trouble is told by a run that goes well otherwise."""
+    (used.folder / EDITIONS).unlink()
+    (used.folder / EDITIONS).mkdir()
+    used.api.on(WORKS, answer(status="404 Not Found"))
+    result = used.run()
+    assert (result.code, result.out) == (1, "")
+    assert_one_sentence(result.err, "404")
+    used.api.on(WORKS, answer(OLD))
+    assert_one_sentence(used.run().err, "editions.csv")
 
 
 def test_a_name_is_not_given_to_other_contents(used: Archiver) -> None:

@@ -177,6 +177,19 @@ def test_max_runtime_that_is_over_at_once(used: Archiver) -> None:
 
 
 @posix
+@pytest.mark.parametrize("number", range(5))
+def test_interrupted_by_several_at_once(used: Archiver, pause: Pause, number: int) -> None:
+    """As systemd does it: Python must not complain of one that is on its way."""
+    child = used.start()
+    pause.wait()
+    for name in ("SIGHUP", "SIGTERM", "SIGINT"):
+        child.send_signal(getattr(signal, name))
+    result = finish(child)
+    assert result.code in (129, 130, 143), number
+    assert_one_sentence(result.err, "Interrupted by SIG")
+
+
+@posix
 def test_interrupted_twice(used: Archiver, pause: Pause) -> None:
     """The second signal comes while the first one is still at work."""
     child = used.start()

@@ -82,6 +82,24 @@ def test_log_and_progress(used: Archiver, known: bool) -> None:
     assert all(re.fullmatch(LOG_LINE, line) for line in used.log.splitlines())
 
 
+def test_progress_of_a_chunked_answer(used: Archiver) -> None:
+    data = b" " * 400000 + NEW
+    parts = [data[start : start + 50000] for start in range(0, len(data), 50000)]
+
+    def rest(connection: socket.socket) -> None:
+        for part in [*parts, b""]:
+            connection.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+            time.sleep(0.1)
+
+    used.api.on(WORKS, raw(head("200 OK", ["Transfer-Encoding: chunked"]), then=rest))
+    used.settings["LUMIERE_CHUNK_SIZE"] = "10000"
+    code, _, shown = run_on_terminal(used)
+    assert code == 0
+    sizes = [float(size) for size in re.findall(r"\r([\d.]+) MB, ", shown)]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > sizes[0] > 0
+
+
 def test_progress_of_a_packed_answer_counts_what_was_sent(used: Archiver) -> None:
     packed = gzip.compress(NEW)
     headers = ("Content-Encoding: gzip", f"Content-Length: {len(packed)}")
