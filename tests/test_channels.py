@@ -125,6 +125,13 @@ def test_text_is_escaped_as_slack_asks(told: Archiver) -> None:
     assert html.unescape(called["text"]) == called["content"]
 
 
+def test_quotes_are_not_escaped(told: Archiver) -> None:
+    """Slack asks for three characters only, and shows `&quot;` as it is."""
+    told.api.on(WORKS, answer(b"{}"))
+    assert told.run(STORAGE_DIR='it\'s "mine" & yours').code == 1
+    assert '/it\'s "mine" &amp; yours/' in json.loads(body(told, HOOK))["text"]
+
+
 def test_2000_characters_at_most(told: Archiver) -> None:
     """Neither field is longer, and no escape is cut in two."""
     path = "/" + "&" * 3000
@@ -154,6 +161,9 @@ WRONG_ADDRESSES = [
     "anna@example.org, @example.org",
     "anna@example.org, bo@",
     "anna@example.org bo@example.org",
+    "bo, anna@example.org",
+    "@example.org, anna@example.org",
+    "bo@, anna@example.org",
 ]
 
 
@@ -266,6 +276,11 @@ def test_a_mail_server_that_breaks_off_is_said(told: Archiver, mail: MailServer)
     assert "rrno" not in result.err
 
 
+def test_a_refused_login_is_said(told: Archiver, servers: Any, server_tls: ssl.SSLContext) -> None:
+    servers("smtps", "us%40er:wrong@", ssl=server_tls, auth_require_tls=False)
+    assert_failed(told, told.run(), "email", "refuses the user name or the password")
+
+
 def test_a_password_beyond_ascii_is_said(
     told: Archiver, servers: Any, server_tls: ssl.SSLContext
 ) -> None:
@@ -375,6 +390,9 @@ def test_threads_that_can_not_be_started(told: Archiver, mail: MailServer, tmp_p
         assert "(INJECTED)" in trace.read_text(errors="replace")
         assert "Traceback" not in result.err
         assert_words(result.err, result.out)
+        outcome = (result.out or result.err).splitlines()[0]
+        assert outcome in hooked(told)
+        assert outcome in mail.text()
         if NEW_NAME in told.datasets():
             archived_in += 1
             assert result.code == 0

@@ -74,6 +74,28 @@ def test_a_row_with_half_its_counts_is_made_again(used: Archiver) -> None:
     assert {row["works"] for row in used.editions()} == {"20"}
 
 
+def test_md5sums_keeps_the_record(used: Archiver) -> None:
+    (used.archive / OLD_NAME).unlink()
+    assert used.run().code == 0
+    sums = archived(OLD, NEW)[os.path.join("archive", "MD5SUMS")]
+    assert (used.archive / "MD5SUMS").read_bytes() == sums
+
+
+def test_md5sums_made_again_lists_what_is_there(used: Archiver) -> None:
+    """Not what only editions.csv remembers."""
+    used.run()
+    (used.archive / OLD_NAME).unlink()
+    (used.archive / "MD5SUMS").unlink()
+    assert used.run().code == 0
+    assert (used.archive / "MD5SUMS").read_text() == f"{md5(NEW)}  {NEW_NAME}\n"
+
+
+def test_a_row_without_md5_is_made_again(used: Archiver) -> None:
+    (used.folder / EDITIONS).write_bytes(as_csv([dict(row_of(OLD_NAME, OLD), hash="x")]))
+    assert used.run().code == 0
+    assert [row["hash"] for row in used.editions()] == [md5(OLD), md5(NEW)]
+
+
 def test_a_row_of_another_software_stays_as_it_is(used: Archiver) -> None:
     row = dict(row_of(OLD_NAME, OLD), created="2026-07-03T04:17:09Z", software="mine/3.0rc1, beta")
     (used.folder / EDITIONS).write_bytes(as_csv([row]))

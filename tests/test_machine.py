@@ -424,10 +424,14 @@ def traced(archiver: Archiver, *options: str) -> Tuple[List[str], str]:
     """Build a strace command that looks at the script's own files only, and where it writes."""
     trace = str(archiver.folder.parent / "trace")
     paths = [archiver.archive, archiver.checksum, archiver.folder / ".lumiere.part"]
-    names = [".lock", ".lumiere.part", "MD5SUMS", OLD_NAME, NEW_NAME, "rejected"]
+    names = [".lock", ".lumiere.part", "MD5SUMS", "editions.csv", OLD_NAME, NEW_NAME, "rejected"]
     paths += [archiver.archive / name for name in names]
     # A relative path counts as another one.
-    wanted = [str(path) for path in paths] + names + [".", f"rejected/{md5(NEW[:-1])}.txt"]
+    wanted = (
+        [str(path) for path in paths]
+        + names
+        + [".", "./.lumiere.part", f"rejected/{md5(NEW[:-1])}.txt"]
+    )
     chosen = [word for path in wanted for word in ("-P", path)]
     # Four times as fast as a stop at every call, but strace 6.1 then injects no signal.
     quick = [] if any(":signal=" in option for option in options) else ["--seccomp-bpf"]
@@ -511,10 +515,25 @@ def test_an_unlisted_dataset_that_can_not_be_read(used: Archiver) -> None:
 
 
 @strace
+def test_a_list_that_can_not_be_read_for_a_moment(used: Archiver) -> None:
+    """It is not replaced: what it alone knows would be lost."""
+    path = used.folder / EDITIONS
+    before = path.read_bytes()
+    command = ["strace", "-f", "-qq", "-o", os.devnull, "-P", "editions.csv", "-P", str(path)]
+    result = used.run(before=[*command, "-e", "inject=openat:error=EIO:when=1"])
+    assert result.code == 1
+    assert_one_sentence(result.out, "New dataset", NEW_NAME)
+    assert path.read_bytes() == before
+    assert_recovers(used)
+
+
+@strace
 @posix
-def test_a_signal_amid_publishing_comes_too_late(used: Archiver) -> None:
-    """What is archived is told, or else nobody would ever hear of it."""
-    command, _ = traced(used, "-e", "trace=rename", "-e", "inject=rename:signal=TERM:when=2")
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_signal_amid_publishing_comes_too_late(used: Archiver, number: int) -> None:
+    """What is archived is told: the first rename is the publication, the second lists it."""
+    fault = f"inject=rename:signal=TERM:when={number}"
+    command, _ = traced(used, "-e", "trace=rename", "-e", fault)
     result = used.run(before=command)
     assert result.code == 0
     assert NEW_NAME in result.out
@@ -580,6 +599,18 @@ def test_a_lock_that_can_not_be_had(used: Archiver, error: str) -> None:
         result = used.run(before=command)
     assert result.code == 1
     assert_one_sentence(result.err, "lock", "STORAGE_DIR", str(used.archive))
+    assert_recovers(used)
+
+
+@strace
+def test_a_dataset_that_can_not_be_synced_is_not_published(used: Archiver) -> None:
+    """EIO there means that it may not be on the disk."""
+    command, _ = traced(used, "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=1")
+    with unchanged(used):
+        result = used.run(before=command)
+    assert result.code == 1
+    said = re.sub("(?m)^strace: .*\n", "", result.err)
+    assert_one_sentence(said, "Input/output error", str(used.archive))
     assert_recovers(used)
 
 

@@ -33,6 +33,7 @@ from telling import (
     assert_no_secret,
     assert_words,
     body,
+    counted,
     dead_port,
     heard,
     noticed,
@@ -127,8 +128,24 @@ def test_an_interruption_is_told(told: Archiver, mail: MailServer, name: str, co
     assert name in mail.message().get_content()
 
 
+def test_archived_again_is_compared_with_another(told: Archiver) -> None:
+    """And not with its own row."""
+    told.api.on(WORKS, answer(counted(30, 300)))
+    told.run()
+    (told.archive / NEW_NAME).unlink()
+    assert " 30 works (+10), " in told.run().out
+
+
+def test_revised_twice_is_compared_with_the_later(told: Archiver) -> None:
+    for count, change in ((30, "+10"), (31, "+1")):
+        told.api.on(WORKS, answer(dataset(date="2026-06-30", count=count)))
+        assert f" {count} works ({change}), " in told.run().out
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_a_signal_amid_the_telling_comes_too_late(told: Archiver) -> None:
+@pytest.mark.parametrize("data", [OLD, NEW], ids=["unchanged", "new"])
+def test_a_signal_amid_the_telling_comes_too_late(told: Archiver, data: bytes) -> None:
+    told.api.on(WORKS, answer(data))
     go_on = threading.Event()
 
     def go(connection: socket.socket) -> None:
@@ -143,9 +160,9 @@ def test_a_signal_amid_the_telling_comes_too_late(told: Archiver) -> None:
     go_on.set()
     result = finish(child)
     assert (result.code, result.err) == (0, "")
-    assert NEW_NAME in result.out
+    assert (NEW_NAME in result.out) == (data == NEW)
     assert " - WARNING - " not in told.log
-    assert sorted(heard(told)) == sorted([PING + "/start", PING, HOOK])
+    assert sorted(heard(told)) == sorted([PING + "/start", PING, *[HOOK] * (data == NEW)])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file names of any bytes")

@@ -54,7 +54,9 @@ def test_a_package_that_can_not_be_imported(
 
 
 @pytest.mark.parametrize("package", ["requests", "ijson"])
-@pytest.mark.parametrize("text", ["", "print('hello')\n", "get = post = items = None\n"])
+@pytest.mark.parametrize(
+    "text", ["", "print('hello')\n", "def (", "1 / 0", "get = post = items = None\n"]
+)
 def test_a_users_own_file_of_that_name(fresh: Archiver, package: str, text: str) -> None:
     """Beside the script, which is where Python looks first."""
     (fresh.folder / f"{package}.py").write_text(text)

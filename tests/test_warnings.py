@@ -8,6 +8,7 @@ from typing import Callable, Dict, List, NamedTuple, Tuple
 import pytest
 from conftest import (
     COUNTRIES,
+    EDITIONS,
     NEW,
     NEW_NAME,
     OLD,
@@ -15,6 +16,7 @@ from conftest import (
     WORKS,
     Archiver,
     Result,
+    as_csv,
     assert_one_sentence,
     md5,
 )
@@ -305,6 +307,42 @@ def test_a_tenth_is_fewer(told: Archiver, works: int, presences: int, warned: in
     result = told.run()
     assert (result.code, len(warnings_of(result))) == (0, warned), result
     assert told.datasets()[NEW_NAME] == data
+
+
+def test_other_countries_than_the_edition_before(told: Archiver) -> None:
+    """The last row's, not the first one's: a change is told once."""
+    serve_codes(told, ["XA", *MEMBERS[1:]])
+    assert len(warnings_of(told.run())) == 1
+    serve(told, dataset(date="2026-12-31"))
+    assert warnings_of(told.run()) == []
+
+
+def test_the_newest_row_is_the_news(told: Archiver) -> None:
+    """However old the first one is."""
+    told.run()
+    rows = [dict(row, created=ago(age)) for row, age in zip(told.editions(), (3000, 1))]
+    (told.folder / EDITIONS).write_bytes(as_csv(rows))
+    assert told.run() == (0, "", "")
+
+
+def test_the_row_of_a_lost_dataset_stays(told: Archiver) -> None:
+    """It says when it was archived first."""
+    before = told.editions()
+    (told.archive / OLD_NAME).unlink()
+    serve(told, OLD)
+    assert told.run().code == 0
+    assert told.editions() == before
+
+
+def test_a_warning_is_told_once_though_the_run_fails_behind_it(
+    told: Archiver, mail: MailServer
+) -> None:
+    serve_codes(told, ["XA", *MEMBERS[1:]])
+    told.checksum.unlink()
+    told.checksum.mkdir()
+    result = told.run()
+    assert (result.code, len(warnings_of(result))) == (1, 1)
+    assert "WARNING" not in body(told, PING + "/fail")
 
 
 def test_a_first_dataset_is_no_fewer_and_no_other(fresh: Archiver) -> None:

@@ -259,17 +259,21 @@ FAULTS: Dict[str, Fault] = {
     "no connection": Fault(no_connection, ("CONNECT_TIMEOUT", r"\b1(\.0)? s"), True),
     "refused": Fault(refused, ("refused", AS_IT_WAS), True),
     "unknown host": Fault(
-        address("http://lumiere.invalid/api/works"), ("lumiere.invalid", AS_IT_WAS), True
+        address("http://lumiere.invalid/api/works"),
+        ("lumiere.invalid", "name can't be found", AS_IT_WAS),
+        True,
     ),
-    "cut": Fault(works(raw(LONG)), BROKE_OFF, True),
+    "cut": Fault(works(raw(LONG)), (*BROKE_OFF, "ended before all had come"), True),
     "cut, chunked": Fault(works(chunked(HALF, end=b"ff\r\n[[[")), BROKE_OFF, True),
     "garbage in the framing": Fault(works(chunked(HALF, end=b"nonsense\r\n")), BROKE_OFF, True),
     "reset": Fault(works(raw(LONG, then=reset)), BROKE_OFF, True),
-    "hung up": Fault(works(raw(b"")), BROKE_OFF, True),
+    "hung up": Fault(works(raw(b"")), (*BROKE_OFF, "closed the connection"), True),
     "gzip in name only": Fault(
-        works(answer(NEW, headers=["Content-Encoding: gzip"])), (AS_IT_WAS, "/api/works"), True
+        works(answer(NEW, headers=["Content-Encoding: gzip"])),
+        (AS_IT_WAS, "/api/works", "unpacked"),
+        True,
     ),
-    "no HTTP": Fault(works(raw(b"220 mail ESMTP\r\n")), (AS_IT_WAS, "/api/works"), True),
+    "no HTTP": Fault(works(raw(b"220 mail ESMTP\r\n")), (AS_IT_WAS, "as a web server does"), True),
     "endless header": Fault(works(raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100000)), (AS_IT_WAS,)),
     "redirect loop": Fault(
         works(answer(status="308 Moved", headers=["Location: /api/works"])),
@@ -277,21 +281,31 @@ FAULTS: Dict[str, Fault] = {
         False,
     ),
     "redirect to nowhere": Fault(
-        works(answer(status="308 Moved", headers=["Location: http://["])), (AS_IT_WAS,), False
+        works(answer(status="308 Moved", headers=["Location: http://["])),
+        (AS_IT_WAS, "an address that is not valid"),
+        False,
     ),
     "moved": Fault(moved, ("301", "DATA_API_URL", "/v2/works", AS_IT_WAS), False),
     "an untrusted certificate": Fault(untrusted, CERTIFICATE),
     "an expired certificate": Fault(expired, ("certificate", "expired", "clock")),
     "a certificate of another host": Fault(of_another_host, ("certificate",)),
-    "404": Fault(works(answer(HTML, status="404 Not Found")), ("404", AS_IT_WAS), False),
+    "404": Fault(
+        works(answer(HTML, status="404 Not Found")), ("404", "no such page", AS_IT_WAS), False
+    ),
     "403 for the countries": Fault(
-        codes(answer(status="403 Forbidden")), ("403", "/api/countries", AS_IT_WAS), False
+        codes(answer(status="403 Forbidden")),
+        ("403", "refuses access", "/api/countries", AS_IT_WAS),
+        False,
     ),
-    "503": Fault(works(answer(status="503 Busy")), ("503", AS_IT_WAS), True),
+    "503": Fault(works(answer(status="503 Busy")), ("503", "trouble of its own", AS_IT_WAS), True),
     "500 for the countries": Fault(
-        codes(answer(status="500 Internal Server Error")), ("500", "/api/countries"), True
+        codes(answer(status="500 Internal Server Error")),
+        ("500", "trouble of its own", "/api/countries"),
+        True,
     ),
-    "too many requests": Fault(retry_after("1"), ("429",), True, "again in 1 s|nothing was"),
+    "too many requests": Fault(
+        retry_after("1"), ("429", "too often"), True, "again in 1 s|nothing was"
+    ),
     "too many requests for days": Fault(
         retry_after("999999"), ("429", r"\b1[12](\.\d)? days", AS_IT_WAS), None, "999,?999"
     ),
@@ -312,7 +326,9 @@ FAULTS: Dict[str, Fault] = {
         disk_full_of_rejected, ("make room|free |delete", r"\brejected\b"), False
     ),
     "a read-only disk": Fault(read_only, ("read-only|written",), False),
-    "an archive that is no folder": Fault(no_folder, ("last_checksum.txt",), False),
+    "an archive that is no folder": Fault(
+        no_folder, ("last_checksum.txt", "a file in the place of a folder"), False
+    ),
     "MAX_RUNTIME": Fault(endless, ("MAX_RUNTIME", r"\b2(\.0)? s"), False),
     "another run": Fault(locked, ("another run",), False),
 }
@@ -338,12 +354,25 @@ def test_words(scene: Scene, mail: MailServer, name: str) -> None:
     for pattern in fault.words:
         assert said(words, pattern), (pattern, sentence)
     assert not said(words, fault.never), sentence
+    assert not said(words, "unforeseen"), sentence
     if fault.twice is not None:
         assert ("attempt 2 of 2" in words) == fault.twice, sentence
         assert said(words, "attempt") == fault.twice, sentence
     again = re.search(AGAIN, sentence)
     assert again, sentence
     assert shlex.split(again.group(1)) == scene.archiver.command
+
+
+def test_an_unforeseen_fault(told: Archiver, mail: MailServer, tmp_path: Path) -> None:
+    """Its own words may hold a secret: it says where it came about, and to report it."""
+    (tmp_path / "broken").mkdir()
+    code = "import csv\ndef reader(*_):\n    raise RuntimeError('http://user:5ecret@host')\n"
+    (tmp_path / "broken" / "sitecustomize.py").write_text(code + "csv.reader = reader\n")
+    told.settings["PYTHONPATH"] = str(tmp_path / "broken")
+    result = told.run(LOG_LEVEL="DEBUG")
+    assert result.code == 1
+    assert_one_sentence(result.err, "unforeseen fault in sitecustomize.py, line 3", "report")
+    assert_no_secret(told, result.err, hooked(told), body(told, PING + "/fail"), mail.text())
 
 
 def test_https_goes_well_with_a_certificate_that_is_trusted(scene: Scene) -> None:
