@@ -93,8 +93,9 @@ def monthly_run() -> "Outcome":
     """Archive the API's dataset, tell people what came of it, and only then note it down."""
     heed_signals(stop, MAX_RUNTIME)
     # What fails in archive_dataset() is told here; main() tells what fails around it: a lock that
-    # can't be had, a list that can't be written. After a kill before that, the next run tells it.
-    with archive_locked():
+    # can't be had, a list that can't be written. If the run is killed between publishing a dataset
+    # and listing it, take_over() tells of it in the next one.
+    with archive_locked():  # in here, the current folder is the archive
         ledger = Ledger()
         outcome = outcome_of(lambda: archive_dataset(ledger))
         tell(outcome)
@@ -134,7 +135,7 @@ class Outcome(NamedTuple):
 
 
 class Failure(Exception):
-    """What can be expected to go wrong, as a sentence without its full stop."""
+    """What can be expected to go wrong, in words without a full stop."""
 
     def __init__(self, text: str, curable: bool = False, wait: float = 0) -> None:
         super().__init__(text)
@@ -259,7 +260,7 @@ def receive(codes: List[str]) -> "Edition":
     with open(PART, "wb") as file:
         dataset = download(codes, file)
         last = ""
-        with suppress(OSError):  # replace_text() will raise it again
+        with suppress(OSError):  # monthly_run() will meet it again, when it notes the MD5 down
             last = read_text(LAST_CHECKSUM_FILE)
         alike = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
         known = dataset.hash in last.lower()
@@ -436,7 +437,7 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
     name = f"{stem}.json"
     number = 0
-    taken = {one.lower() for one in os.listdir(".")}  # which some file systems take for the same
+    taken = {one.lower() for one in os.listdir(".")}  # some ignore the case
     # A name is free if no file has it, and its row, if there is one, is of these contents: what was
     # lost and comes again gets its old name, and keeps its row.
     while name.lower() in taken or ledger.get(name, dataset).hash != dataset.hash:
@@ -500,8 +501,8 @@ class Ledger(Dict[str, Edition]):
             replace_text("editions.csv", table.getvalue())
         text = ""
         for line in read_text("MD5SUMS").split("\n"):
-            # Datasets, also such as are gone, for verify() to miss them, and what else is there; so
-            # not what is left of a torn line.
+            # The lines of datasets stay, even of lost ones, which verify() must report, and so do
+            # those of other files that exist. What is left of a torn line is neither.
             kept = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
             if kept or line.startswith("#"):
                 text += f"{line}\n"
@@ -613,9 +614,10 @@ def md5_of(path: str) -> str:
 
 TELL_TIMEOUT = 35  # seconds for all channels together: a mail server may take 30 to greet
 # What follows Healthchecks' address for an event (https://healthchecks.io/docs/http_api/); of other
-# events it is not told. Webhook and mail tell of what has a subject here, and of what is not here
-# if there are warnings; so "silent", of --test-notifications, is never told.
+# events it is not told.
 PINGS = {"start": "/start", "unchanged": "", "new": "", "fail": "/fail", "test": "/log"}
+# Webhook and mail tell of these events under these subjects, of other events if there are warnings,
+# and never of one with an empty subject.
 SUBJECTS = {"new": "new dataset", "fail": "the archiver failed", "silent": ""}
 
 
@@ -627,7 +629,7 @@ def tell(outcome: Outcome) -> None:
     text = f"{outcome.text}\n{warnings}"
     log.log(logging.ERROR if outcome.code else logging.INFO, outcome.text)
     untold.clear()
-    console.setLevel(logging.WARNING)  # what fails from here on is seen only there
+    console.setLevel(logging.WARNING)  # a channel that fails from here on is told only on stderr
     subject = SUBJECTS.get(outcome.event, "something looks wrong" if warnings else "")
     if subject and not WATCHED:
         write_out(sys.stdout, warnings if outcome.code else text)
@@ -702,6 +704,7 @@ def ping(event: str, text: str) -> None:
 def call_webhook(text: str) -> None:
     """Tell a webhook, in the words of Slack, Mattermost and Discord; raises what post() does."""
     text = f"LUMIERE VOD archiver on {readable(socket.gethostname())}: {text}"[:2000]
+    # Slack wants these letters escaped; an escape that was cut in two goes.
     slack = re.sub("&[a-z]*$", "", html.escape(text, quote=False)[:2000])
     post(WEBHOOK_URL, json={"text": slack, "content": text})
 
@@ -796,7 +799,7 @@ def in_words(error: BaseException) -> str:
         return str(error)
     causes: List[Any] = []
     cause: Any = error
-    while cause:
+    while cause and not isinstance(cause, Failure):  # why there was something to reject, say
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
     for kinds, words in WORDS:
@@ -955,12 +958,12 @@ RULES: Any = [
 # ---- Signals ------------------------------------------------------------------------------------
 
 # Ctrl-C, SIGTERM, a hang-up, and the alarm that MAX_RUNTIME sets: the first that comes ends the run
-# by raising Stopped, and the others are passed over from then on, so that nothing disturbs the
-# ending. They are also passed over once a dataset is published, and while people are told.
+# by raising Stopped, and the other signals are passed over from then on, so that nothing disturbs
+# the ending. They are also passed over once a dataset is published, and while people are told.
 # A signal that was ignored when the script started (by nohup, for one) stays ignored.
 # Python drops what is raised in a destructor. So the alarm comes again, every 10 s, until the run
-# has ended, and stays when an interrupt was dropped. Windows has no alarm: there the Task Scheduler
-# ends a run that takes too long.
+# has ended, and an interrupt leaves it on: were its Stopped dropped, only that could end the run.
+# Windows has no alarm: there the Task Scheduler ends a run that takes too long.
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # of which Windows lacks the last
 SIGNALS = [
@@ -991,7 +994,8 @@ def pass_signals_over() -> None:
 def stop(number: int, _frame: Any) -> None:
     """Handle a signal: end the run."""
     for one in SIGNALS:
-        signal.signal(one, lambda *_: None)  # SIG_IGN can't be called for one just come
+        # Another one may be pending already, and Python would then try to call SIG_IGN.
+        signal.signal(one, lambda *_: None)
     left = "the archive is as it was, and no temporary file is left"
     if number in SIGNALS:
         raise Stopped(f"Interrupted by {signal.Signals(number).name}; {left}", 128 + number)
@@ -1095,7 +1099,7 @@ def remove_leftovers() -> None:
 
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
-    # isfile() only for links: a file that can't be read for a moment is none to it.
+    # isfile() says False where there is an I/O error, so it is asked about links only.
     files = [
         one.name for one in os.scandir(".") if one.is_file(follow_symlinks=False) or isfile(one)
     ]

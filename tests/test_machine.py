@@ -603,6 +603,18 @@ def test_a_lock_that_can_not_be_had(used: Archiver, error: str) -> None:
 
 
 @strace
+def test_an_answer_that_can_not_be_kept(used: Archiver) -> None:
+    """The disk is full behind the download: that is what is to be said, and no more."""
+    used.api.on(WORKS, answer(b"<html>"))
+    command, _ = traced(used, "-e", "trace=rename", "-e", "inject=rename:error=ENOSPC:when=1")
+    with unchanged(used):
+        result = used.run(before=command, ATTEMPTS="1")
+    assert result.code == 1
+    said = re.sub("(?m)^strace: .*\n", "", result.err)
+    assert_one_sentence(said, "No space left on device", "make room")
+
+
+@strace
 def test_a_dataset_that_can_not_be_synced_is_not_published(used: Archiver) -> None:
     """EIO there means that it may not be on the disk."""
     command, _ = traced(used, "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=1")
