@@ -155,8 +155,8 @@ QUESTION = """{
 STATUSES = {
     403: ", as it refuses access: ask its operator",
     404: ", as it has no such page: try later; if it lasts, ask its operator for the new address",
-    429: ", as it is asked too often: try later",
-    500: ", as it has trouble of its own: try later",
+    429: ", as it is asked too often",
+    500: ", as it has trouble of its own",
 }
 REPORT = "please report it to whoever maintains this script"
 
@@ -172,7 +172,7 @@ def persevere(attempt: Callable[[], Any]) -> Any:
             # The longer: a server that asks for one second each time would soon use up ATTEMPTS.
             wait = max(delay, failure.wait)
             if not failure.curable or number == ATTEMPTS or wait > MAX_RUNTIME:
-                tried = f" (attempt {number} of {ATTEMPTS})" if number > 1 else ""
+                tried = f" (attempt {number} of {ATTEMPTS}: try later)" if number > 1 else ""
                 raise Failure(f"{failure}; the archive is as it was{tried}") from None
             number += 1
             log.info(f"{failure}; attempt {number} of {ATTEMPTS} in {wait:.1f} s.")
@@ -298,7 +298,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
             hashed = hasher.submit(md5.update, chunk)
     size = file.tell()
     if not size:
-        raise Failure(f"{shown(DATA_API_URL)} answered with nothing: try later", curable=True)
+        raise Failure(f"{shown(DATA_API_URL)} answered with nothing", curable=True)
     log.info(f"Received {size:,} bytes, MD5 {md5.hexdigest()}.")
     return Edition(
         created=utc(time.time()),
@@ -773,10 +773,10 @@ WORDS: Any = [
      "the environment with the README's first command, and look at this machine's clock; if that "
      "does not help, ask its administrator"),
     (requests.ConnectTimeout,
-     "no connection came about in CONNECT_TIMEOUT, {CONNECT_TIMEOUT:g} s: try later, or raise it"),
-    (socket.timeout, "nothing came for READ_TIMEOUT, {READ_TIMEOUT:g} s: try later, or raise it"),
-    (socket.gaierror, "its name can't be found: look at the spelling; if that is right, try later"),
-    (ConnectionRefusedError, "connections are refused: try later"),
+     "no connection came about in CONNECT_TIMEOUT, {CONNECT_TIMEOUT:g} s; you can raise that"),
+    (socket.timeout, "nothing came for READ_TIMEOUT, {READ_TIMEOUT:g} s; you can raise that"),
+    (socket.gaierror, "its name can't be found: look at its spelling and at the network"),
+    (ConnectionRefusedError, "connections are refused"),
     (FileExistsError, "there is a file in the place of a folder: look at STORAGE_DIR, and into it"),
     (http.client.IncompleteRead, "it ended before all had come"),
     (requests.exceptions.ContentDecodingError, "what came can't be unpacked"),
@@ -785,7 +785,7 @@ WORDS: Any = [
     (smtplib.SMTPAuthenticationError, "it refuses the user name or the password"),
     (UnicodeEncodeError, "it takes no user name, password or address beyond ASCII"),
     (http.client.HTTPException,
-     "it does not answer as a web server does: try later; if it lasts, ask its operator"),
+     "it does not answer as a web server does: if it lasts, ask its operator"),
     (ValueError,
      "it, or HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, leads to an address that is not valid"),
 ]  # fmt: skip
@@ -811,7 +811,8 @@ def in_words(error: BaseException) -> str:
     root = causes[-1]
     if type(root) is OSError and not root.strerror:  # so requests tells of missing certificates
         path = os.getenv("REQUESTS_CA_BUNDLE") or os.getenv("CURL_CA_BUNDLE")
-        return f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there: {path}"
+        missing = f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there: {path}"
+        return f"{missing}; ask this machine's administrator"
     if not getattr(root, "strerror", ""):
         return "an unforeseen fault"
     text = f"{root.strerror}: {root.filename}" if root.filename else str(root.strerror)
@@ -999,7 +1000,7 @@ def stop(number: int, _frame: Any) -> None:
     left = "the archive is as it was, and no temporary file is left"
     if number in SIGNALS:
         raise Stopped(f"Interrupted by {signal.Signals(number).name}; {left}", 128 + number)
-    raise Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s: try again, or raise it; {left}", 1)
+    raise Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; you can raise that; {left}", 1)
 
 
 # ---- The log, and what people see ---------------------------------------------------------------
