@@ -101,8 +101,8 @@ def monthly_run() -> "Outcome":
         tell(outcome)
         try:
             ledger.save()
-        except OSError:
-            if not outcome.code:  # or one failure is enough
+        except Exception:
+            if not outcome.code:  # one failure is enough
                 raise
         if outcome.md5:
             replace_text(LAST_CHECKSUM_FILE, f"{outcome.md5}\n")
