@@ -192,7 +192,7 @@ def ask_country_codes() -> List[str]:
             log.info(f"{len(codes)} countries.")
             log.debug(codes)
             return codes
-    raise Failure(f"{shown(COUNTRY_CODE_API_URL)} lists no usable codes: {REPORT}")
+    raise Failure(f"{shown(COUNTRY_CODE_API_URL)} lists no usable country codes: {REPORT}")
 
 
 def ask(method: str, url: str, **more: Any) -> requests.Response:
@@ -777,7 +777,8 @@ WORDS: Any = [
     (socket.timeout, "nothing came for READ_TIMEOUT, {READ_TIMEOUT:g} s; you can raise that"),
     (socket.gaierror, "its name can't be found: look at its spelling and at the network"),
     (ConnectionRefusedError, "connections are refused"),
-    (FileExistsError, "there is a file in the place of a folder: look at STORAGE_DIR, and into it"),
+    (FileExistsError,
+     "there is a file in the place of a folder: is STORAGE_DIR in settings.env the right one"),
     (http.client.IncompleteRead, "it ended before all had come"),
     (requests.exceptions.ContentDecodingError, "what came can't be unpacked"),
     (requests.TooManyRedirects, "it redirects in a circle: try later, or ask its operator"),
@@ -787,7 +788,7 @@ WORDS: Any = [
     (http.client.HTTPException,
      "it does not answer as a web server does: if it lasts, ask its operator"),
     (ValueError,
-     "it, or HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, leads to an address that is not valid"),
+     "it, where it leads, or one of HTTPS_PROXY, HTTP_PROXY and ALL_PROXY is no valid address"),
 ]  # fmt: skip
 
 
@@ -870,7 +871,7 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
     except Exception as error:  # whose own text may hold a secret
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{basename(last.filename)}, line {last.lineno}"
-        text = f"An unforeseen fault in {where}; {REPORT}"
+        text = f"An unforeseen fault in {where}; no dataset was damaged; {REPORT}"
     pass_signals_over()  # again, if Stopped came before the first one was through
     return Outcome(code, "fail", f"{text}. To try again: {command()}")
 
