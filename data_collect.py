@@ -1023,6 +1023,7 @@ console = Console()
 def start_log() -> None:
     """Open the log; on a terminal show it there, too, and elsewhere only errors."""
     logging.raiseExceptions = False  # a full disk under the log is no reason for tracebacks
+    sys.unraisablehook = lambda *_: None  # nor is what a signal has left half-made
     layout = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s")
     console.setFormatter(layout if WATCHED else None)
     console.setLevel(min(getattr(logging, LOG_LEVEL), logging.INFO) if WATCHED else logging.ERROR)

@@ -176,6 +176,21 @@ def test_max_runtime_that_is_over_at_once(used: Archiver) -> None:
     assert_one_sentence(result.err, "MAX_RUNTIME")
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 8), reason="Python before 3.8 can't be told to be silent"
+)
+def test_what_python_drops_is_not_shown(used: Archiver, tmp_path: Path) -> None:
+    """A signal can leave an object half-made, whose destructor then fails."""
+    code = "import csv\nreader = csv.reader\n"
+    code += "class HalfMade:\n    def __del__(self):\n        raise AttributeError('fp')\n"
+    code += "csv.reader = lambda lines: [HalfMade(), reader(lines)][1]\n"
+    (tmp_path / "sitecustomize.py").write_text(code)
+    used.settings["PYTHONPATH"] = str(tmp_path)
+    result = used.run()
+    assert (result.code, result.err) == (0, "")
+    assert used.files() == archived(OLD, NEW)
+
+
 @posix
 @pytest.mark.parametrize("number", range(5))
 def test_interrupted_by_several_at_once(used: Archiver, pause: Pause, number: int) -> None:
