@@ -367,7 +367,9 @@ def hold(walk: Walk, month: Month, ending: Ending) -> None:
     if CHECKSUM not in shelf.doubtful:
         known = [*shelf.datasets.values(), *shelf.forgotten.values()]
         assert walk.archiver.checksum.read_text() in [md5(data) + "\n" for data in known]
-    hold_lists(walk, month, calm, code)
+    # What an injected fault kept from being read is told, and listed by the next run.
+    listed_now = code == 0 and "can't be read and so not be listed" not in ending.result.out
+    hold_lists(walk, month, calm, listed_now)
     idle = ".lock" in ending.result.err  # so that it could not tidy up either
     if code != CODES["SIGKILL"] and not (ending.hit and "unlink" in month.call) and not idle:
         hold_tidy(walk)
@@ -439,7 +441,7 @@ def is_json(data: bytes) -> bool:
     return True
 
 
-def hold_lists(walk: Walk, month: Month, calm: bool, code: int) -> None:
+def hold_lists(walk: Walk, month: Month, calm: bool, listed_now: bool) -> None:
     """Hold that the lists say what is there, and that what they say was told."""
     shelf, listed, found = walk.shelf, {}, walk.archiver.datasets()
     if "editions.csv" not in shelf.doubtful or calm:
@@ -456,7 +458,7 @@ def hold_lists(walk: Walk, month: Month, calm: bool, code: int) -> None:
         sums = read_sums(walk.archiver.archive / "MD5SUMS")
         shelf.doubtful.discard("MD5SUMS")
     due = {
-        name for name, data in found.items() if calm or (code == 0 and data == month.edition.data)
+        name for name, data in found.items() if calm or (listed_now and data == month.edition.data)
     }
     assert due <= listed.keys()
     assert due <= sums.keys()
