@@ -102,7 +102,7 @@ def monthly_run() -> "Outcome":
         try:
             ledger.save()
         except Exception:
-            if not outcome.code:  # one failure is enough
+            if not outcome.code:  # else a failure has been told already, and one is enough
                 raise
         if outcome.md5:
             replace_text(LAST_CHECKSUM_FILE, f"{outcome.md5}\n")
@@ -272,7 +272,7 @@ def receive(codes: List[str]) -> "Edition":
     try:
         dataset = check(PART, dataset)
     except Failure as failure:
-        # Of check()'s failures the curable one is NOT_JSON, which may only have been cut short.
+        # Of check()'s failures the curable one is NOT_JSON: it may only have been cut short.
         kept = join(STORAGE_DIR, reject(dataset.hash, broken=failure.curable))
         text = f"The answer of {dataset.source} is {failure}; it is kept as {kept}"
         raise Failure(text, failure.curable) from None
@@ -296,7 +296,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
             file.write(chunk)
             hashed.result()  # so that no more than two chunks are in memory
             hashed = hasher.submit(md5.update, chunk)
-    size = file.tell()
+    size = file.tell()  # the hasher has been waited for at the end of its block
     if not size:
         raise Failure(f"{shown(DATA_API_URL)} answered with nothing", curable=True)
     log.info(f"Received {size:,} bytes, MD5 {md5.hexdigest()}.")
@@ -334,7 +334,9 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 
 
 def reject(md5: str, broken: bool) -> str:
-    """Keep what is no dataset, and return where; raises OSError."""
+    """Keep what is no dataset, and return where: what is no JSON as .txt, JSON of another form as
+    .json; raises OSError.
+    """
     os.makedirs("rejected", exist_ok=True)
     kept = join("rejected", f"{md5}.txt" if broken else f"{md5}.json")
     if broken and not exists(kept):  # of those only two stay, or bad months would fill the disk
@@ -347,9 +349,9 @@ def reject(md5: str, broken: bool) -> str:
 
 # ---- Check and publish a dataset ----------------------------------------------------------------
 
-# What ijson must not come to see in a block: brackets opened one after the other, since its memory
-# grows with their square, to 25 GB for 100,000; and thousands of digits, at which its C backend can
-# crash. With all alike they are found ten times as fast as by a regex.
+# What ijson must not come to see: brackets opened one after the other, since its memory grows with
+# their square, to 25 GB for 100,000; and thousands of digits, at which its C backend can crash.
+# Where all digits are 0, and all that opens is [, they are found ten times as fast as by a regex.
 ALIKE = bytes.maketrans(b"{123456789", b"[000000000")
 ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 NOT_JSON = "not whole, well-formed JSON (it was cut short, or is an ordinary web page)"
@@ -380,13 +382,14 @@ def check(path: str, edition: "Edition") -> "Edition":
 
 
 def vet(path: str) -> bytes:
-    """Return the first byte of a text that ijson can be trusted with; raises Failure, OSError."""
+    """Return the first byte of a text without what ijson can't bear; raises Failure, OSError."""
     # In a pass of its own: ijson's pure-Python backend prints what is raised while it reads.
     start = b""
     for block in blocks_of(path):
         start = start or block.lstrip()[:1]
         if b"\v" in block or b"\f" in block:  # white space to ijson, not to JSON
             raise Failure(NOT_JSON, curable=True)
+        # 1,000 that open, with none that closes between them, whatever else there is
         if b"[" * 1000 in block.translate(ALIKE, ALL_BUT_BRACKETS):
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
         if b"0" * 1000 in block.translate(ALIKE):
@@ -397,8 +400,8 @@ def vet(path: str) -> bytes:
 def works_in(path: str) -> Iterator[Any]:
     """Yield the works of a dataset; raises OSError, and Failure where it stops being JSON."""
     # Without the line feed, ijson's C backend forgives a string that begins behind the array.
-    # ijson first reads 0 bytes, to learn their type; blocks of any size will do.
     blocks = itertools.chain(blocks_of(path), [b"\n"])
+    # ijson first reads 0 bytes, to learn their type; later, blocks of any size will do.
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
     try:
         yield from items(source, "item")
@@ -438,8 +441,8 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     name = f"{stem}.json"
     number = 0
     taken = {one.lower() for one in os.listdir(".")}  # some ignore the case
-    # A name is free if no file has it, and its row, if there is one, is of these contents: what was
-    # lost and comes again gets its old name, and keeps its row.
+    # A name is free if no file has it, and its row, if there is one, is of these contents (so the
+    # dataset stands in for a row that isn't there): what was lost and comes again keeps its row.
     while name.lower() in taken or ledger.get(name, dataset).hash != dataset.hash:
         number += 1
         name = f"{stem}_{number}.json"
@@ -455,8 +458,8 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
 # ---- Note down what was archived ----------------------------------------------------------------
 
 SUM = r"(?m)^([0-9a-fA-F]{32}) [ *](.{1,255})$"  # a line of MD5SUMS
-# The fields of an Edition, a line each. A row of another form is torn or edited: it is dropped, and
-# its dataset, if that is still there, gets a new one.
+# The ten fields of an Edition, a line each. A row of another form is torn or edited: it is dropped,
+# and its dataset, if that is still there, gets a new one. So is the header, which is written anew.
 ROW = r"""(?x)[^/\n]+\.json \n (\d{4}-\d\d-\d\d)? \n .+Z \n \d+ \n [0-9a-f]{32}
     \n (\d{1,15} \n \d{1,15} | \n)  # works and presences, or neither
     \n .* \n .* \n .*"""
@@ -613,11 +616,11 @@ def md5_of(path: str) -> str:
 # ---- Tell people --------------------------------------------------------------------------------
 
 TELL_TIMEOUT = 35  # seconds for all channels together: a mail server may take 30 to greet
-# What follows Healthchecks' address for an event (https://healthchecks.io/docs/http_api/); of other
-# events it is not told.
+# What follows Healthchecks' address for an event (https://healthchecks.io/docs/http_api/). It is
+# not told of other events: of --verify only a failure counts, so that none hides a missing run.
 PINGS = {"start": "/start", "unchanged": "", "new": "", "fail": "/fail", "test": "/log"}
-# Webhook and mail tell of these events under these subjects, of other events if there are warnings,
-# and never of one with an empty subject.
+# What has a subject goes to webhook, mail and, for cron, stdout. Events that are not here get one
+# if there are warnings; "silent" is what --test-notifications came to, which it has said itself.
 SUBJECTS = {"new": "new dataset", "fail": "the archiver failed", "silent": ""}
 
 
@@ -629,7 +632,7 @@ def tell(outcome: Outcome) -> None:
     text = f"{outcome.text}\n{warnings}"
     log.log(logging.ERROR if outcome.code else logging.INFO, outcome.text)
     untold.clear()
-    console.setLevel(logging.WARNING)  # a channel that fails from here on is told only on stderr
+    console.setLevel(logging.WARNING)  # for what fails from here on
     subject = SUBJECTS.get(outcome.event, "something looks wrong" if warnings else "")
     if subject and not WATCHED:
         write_out(sys.stdout, warnings if outcome.code else text)
@@ -800,7 +803,8 @@ def in_words(error: BaseException) -> str:
         return str(error)
     causes: List[Any] = []
     cause: Any = error
-    while cause and not isinstance(cause, Failure):  # why there was something to reject, say
+    # A Failure there was only being handled, as when its answer could not be kept: it is no cause.
+    while cause and not isinstance(cause, Failure):
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
     for kinds, words in WORDS:
@@ -872,7 +876,7 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{basename(last.filename)}, line {last.lineno}"
         text = f"An unforeseen fault in {where}; no dataset was damaged; {REPORT}"
-    pass_signals_over()  # again, if Stopped came before the first one was through
+    pass_signals_over()  # again, as Stopped may have ended the one above half-way
     return Outcome(code, "fail", f"{text}. To try again: {command()}")
 
 
@@ -960,11 +964,11 @@ RULES: Any = [
 # ---- Signals ------------------------------------------------------------------------------------
 
 # Ctrl-C, SIGTERM, a hang-up, and the alarm that MAX_RUNTIME sets: the first that comes ends the run
-# by raising Stopped, and the other signals are passed over from then on, so that nothing disturbs
-# the ending. They are also passed over once a dataset is published, and while people are told.
+# by raising Stopped, and the others, but for the alarm, do nothing from then on, so that they don't
+# disturb the ending. All do nothing once a dataset is published, and while people are told.
 # A signal that was ignored when the script started (by nohup, for one) stays ignored.
-# Python drops what is raised in a destructor. So the alarm comes again, every 10 s, until the run
-# has ended, and an interrupt leaves it on: were its Stopped dropped, only that could end the run.
+# What is raised while Python runs a destructor is lost. So the alarm comes again, every 10 s, until
+# the run has ended; behind an interrupt that was lost, too, where nothing else could end it.
 # Windows has no alarm: there the Task Scheduler ends a run that takes too long.
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # of which Windows lacks the last
@@ -989,14 +993,14 @@ def heed_signals(handler: Any, seconds: float) -> None:
 
 
 def pass_signals_over() -> None:
-    """Let signals do nothing from now on, nor the alarm."""
+    """Let signals do nothing from now on, nor the alarm, not even when Python itself ends."""
     heed_signals(signal.SIG_IGN, 0)
 
 
 def stop(number: int, _frame: Any) -> None:
     """Handle a signal: end the run."""
     for one in SIGNALS:
-        # Another one may be pending already, and Python would then try to call SIG_IGN.
+        # Not SIG_IGN: where two come at once, Python would complain that it can't call that.
         signal.signal(one, lambda *_: None)
     left = "the archive is as it was, and no temporary file is left"
     if number in SIGNALS:
