@@ -27,7 +27,6 @@ import csv
 import errno
 import functools
 import hashlib
-import html
 import http.client
 import io
 import itertools
@@ -92,27 +91,21 @@ EMAIL_TO = ""  # one address, or several with commas between
 def monthly_run() -> "Outcome":
     """Archive the API's dataset, tell people what came of it, and only then note it down."""
     heed_signals(stop, MAX_RUNTIME)
-    # What fails in archive_dataset() is told here; main() tells what fails around it: a lock that
-    # can't be had, a list that can't be written. If the run is killed between publishing a dataset
-    # and listing it, take_over() tells of it in the next one.
+    # What fails in archive_dataset() is told here; what fails around it, such as the lock, by
+    # main(). A dataset that is published and then not told, as the run is killed, is taken over
+    # by the next run, which tells of it.
     with archive_locked():  # in here, the current folder is the archive
         ledger = Ledger()
         outcome = outcome_of(lambda: archive_dataset(ledger))
         tell(outcome)
-        try:
-            ledger.save()
-        except Exception:
-            if not outcome.code:  # else a failure has been told already, and one is enough
-                raise
-        if outcome.md5:
-            replace_text(LAST_CHECKSUM_FILE, f"{outcome.md5}\n")
+        note_down(outcome, ledger)
         return outcome._replace(told=True)
 
 
 def archive_dataset(ledger: "Ledger") -> "Outcome":
     """Ask, receive, compare, check and publish; raises Failure, OSError or Stopped."""
     log.info(f"Run started; the archive is {STORAGE_DIR}.")
-    send("start", "")
+    send("", page="/start", subject=None)
     take_over(ledger)
     codes = persevere(ask_country_codes)
     warn_of_countries(codes, ledger)
@@ -121,17 +114,20 @@ def archive_dataset(ledger: "Ledger") -> "Outcome":
         return publish(dataset, ledger)
     warn_if_stale(ledger)
     text = f"Unchanged: the archive has this dataset as {dataset.path}."
-    return Outcome(0, "unchanged", text, dataset.hash)
+    return Outcome(0, text, page="", md5=dataset.hash)
 
 
 class Outcome(NamedTuple):
-    """What came of a job."""
+    """What came of a job, and who is to be told."""
 
     code: int  # to exit with
-    event: str  # whom it is for: see PINGS and SUBJECTS
     text: str  # a sentence for people
+    # Healthchecks' page for it (https://healthchecks.io/docs/http_api/); None: it is not told
+    page: Optional[str] = None
+    # of a webhook's text, a mail and, for cron, stdout; "": only if there are warnings; None: none
+    subject: Optional[str] = ""
     md5: str = ""  # to be noted in LAST_CHECKSUM_FILE
-    told: bool = False  # to people
+    told: bool = False
 
 
 class Failure(Exception):
@@ -254,13 +250,11 @@ PART = ".lumiere.part"  # the hidden file in which contents grow until they are 
 
 
 def receive(codes: List[str]) -> "Edition":
-    """Download a dataset and check it, unless it is the last one; return it, with a path if the
-    archive has it already. Raises Failure, OSError.
-    """
+    """Download and check the dataset; return it, with a path if the archive has it already."""
     with open(PART, "wb") as file:
         dataset = download(codes, file)
         last = ""
-        with suppress(OSError):  # monthly_run() will meet it again, when it notes the MD5 down
+        with suppress(OSError):  # note_down() will meet it again
             last = read_text(LAST_CHECKSUM_FILE)
         alike = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
         known = dataset.hash in last.lower()
@@ -272,15 +266,12 @@ def receive(codes: List[str]) -> "Edition":
     try:
         dataset = check(PART, dataset)
     except Failure as failure:
-        # Of check()'s failures the curable one is NOT_JSON: it may only have been cut short.
-        kept = join(STORAGE_DIR, reject(dataset.hash, broken=failure.curable))
-        text = f"The answer of {dataset.source} is {failure}; it is kept as {kept}"
-        raise Failure(text, failure.curable) from None
+        raise reject(dataset, failure) from None
     for name in alike:
         if md5_of(name) == dataset.hash:
             return dataset._replace(path=name)
     if known:
-        log.warning("The last dataset was missing in the archive; it is archived again.")
+        warn("The last dataset was missing in the archive; it is archived again.")
     return dataset
 
 
@@ -333,35 +324,30 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
             write_out(sys.stderr, f"\r{'':60}\r")
 
 
-def reject(md5: str, broken: bool) -> str:
-    """Keep what is no dataset, and return where: what is no JSON as .txt, JSON of another form as
-    .json; raises OSError.
-    """
+def reject(answer: "Edition", failure: Failure) -> Failure:
+    """Keep what is no dataset, and return a failure that says where; raises OSError."""
     os.makedirs("rejected", exist_ok=True)
-    kept = join("rejected", f"{md5}.txt" if broken else f"{md5}.json")
-    if broken and not exists(kept):  # of those only two stay, or bad months would fill the disk
+    # JSON of another form stays for good. What time can cure is no JSON, or was cut short: of that
+    # only two files stay, or bad months would fill the disk.
+    kept = join("rejected", f"{answer.hash}{'.txt' if failure.curable else '.json'}")
+    if failure.curable and not exists(kept):
         with suppress(OSError):  # this one matters more
             for path in sorted(glob("rejected/*.txt"), key=getmtime)[:-1]:
                 os.remove(path)
     move(PART, kept)
-    return kept
+    text = f"The answer of {answer.source} is {failure}; it is kept as {join(STORAGE_DIR, kept)}"
+    return Failure(text, failure.curable)
 
 
 # ---- Check and publish a dataset ----------------------------------------------------------------
 
-# What ijson must not come to see: brackets opened one after the other, since its memory grows with
-# their square, to 25 GB for 100,000; and thousands of digits, at which its C backend can crash.
-# Where all digits are 0, and all that opens is [, they are found ten times as fast as by a regex.
-ALIKE = bytes.maketrans(b"{123456789", b"[000000000")
 ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 NOT_JSON = "not whole, well-formed JSON (it was cut short, or is an ordinary web page)"
 NEW_FORM = f"; if it comes again, {REPORT}, with the file"
 
 
 def check(path: str, edition: "Edition") -> "Edition":
-    """Return an edition with what its file holds; raises OSError, and Failure unless the file is a
-    whole dataset.
-    """
+    """Return an edition with what its file holds; raises OSError, or Failure if that is none."""
     log.debug(f"Checking with the {backend} backend of ijson.")
     start = vet(path)
     works = presences = undated = 0
@@ -377,22 +363,24 @@ def check(path: str, edition: "Edition") -> "Edition":
     if not newest:
         raise Failure(f"an array of works without any usable presence_date{NEW_FORM}")
     if undated:
-        log.warning(f"{undated:,} presences have no usable presence_date.")
+        warn(f"{undated:,} presences have no usable presence_date.")
     return edition._replace(presence_date=newest, works=f"{works}", presences=f"{presences}")
 
 
 def vet(path: str) -> bytes:
     """Return the first byte of a text without what ijson can't bear; raises Failure, OSError."""
-    # In a pass of its own: ijson's pure-Python backend prints what is raised while it reads.
+    # Its memory grows with the square of the brackets that are open, to 25 GB for 100,000; its C
+    # backend can crash at a number of 66,000 digits, and takes \v and \f for white space.
+    # This is a pass of its own, as the pure-Python backend prints what is raised while it reads.
     start = b""
     for block in blocks_of(path):
         start = start or block.lstrip()[:1]
-        if b"\v" in block or b"\f" in block:  # white space to ijson, not to JSON
+        if b"\v" in block or b"\f" in block:
             raise Failure(NOT_JSON, curable=True)
-        # 1,000 that open, with none that closes between them, whatever else there is
-        if b"[" * 1000 in block.translate(ALIKE, ALL_BUT_BRACKETS):
+        brackets = block.translate(None, ALL_BUT_BRACKETS)
+        if b"[" * 1000 in brackets.replace(b"{", b"["):  # 1,000 that open, and none closes between
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
-        if b"0" * 1000 in block.translate(ALIKE):
+        if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
             raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
 
@@ -401,16 +389,14 @@ def works_in(path: str) -> Iterator[Any]:
     """Yield the works of a dataset; raises OSError, and Failure where it stops being JSON."""
     # Without the line feed, ijson's C backend forgives a string that begins behind the array.
     blocks = itertools.chain(blocks_of(path), [b"\n"])
-    # ijson first reads 0 bytes, to learn their type; later, blocks of any size will do.
+    # ijson takes this for a file: its blocks may have any size, and reading 0 bytes tells the type.
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
     try:
         yield from items(source, "item")
-        return
     except OSError:
         raise
     except Exception:  # JSONError or ValueError; ArithmeticError, SystemError, MemoryError
-        pass  # and raise below, where ijson's memory is free again
-    raise Failure(NOT_JSON, curable=True)
+        raise Failure(NOT_JSON, curable=True) from None
 
 
 def dates_of(work: Any) -> List[str]:
@@ -437,13 +423,13 @@ def day_of(text: str) -> str:
 
 def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     """Give a dataset that was received and checked its name in the archive; raises OSError."""
+    # A row keeps its name, too, for the contents that it was given to, even if they are lost.
+    taken = [row.path for row in ledger.values() if row.hash != dataset.hash]
+    taken = [name.lower() for name in taken + os.listdir(".")]  # file systems may ignore the case
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
     name = f"{stem}.json"
     number = 0
-    taken = {one.lower() for one in os.listdir(".")}  # some ignore the case
-    # A name is free if no file has it, and its row, if there is one, is of these contents (so the
-    # dataset stands in for a row that isn't there): what was lost and comes again keeps its row.
-    while name.lower() in taken or ledger.get(name, dataset).hash != dataset.hash:
+    while name.lower() in taken:
         number += 1
         name = f"{stem}_{number}.json"
     kind = f"Revised dataset for {dataset.presence_date}" if number else "New dataset"
@@ -452,17 +438,62 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     pass_signals_over()  # what is published must be told
     move(PART, name)
     ledger.setdefault(name, dataset)
-    return Outcome(0, "new", f"{kind}: {name}, {described}.", dataset.hash)
+    text = f"{kind}: {name}, {described}."
+    return Outcome(0, text, page="", subject="new dataset", md5=dataset.hash)
+
+
+# ---- Compare with earlier editions --------------------------------------------------------------
+
+
+def compared(edition: "Edition", ledger: "Ledger") -> str:
+    """Describe an edition beside an earlier one; warn where a tenth of that is gone."""
+    # Beside the newest up to its date, or else the newest; max() takes the first of equals, so the
+    # rows go in backwards. Without any, the edition stands beside itself, and nothing is less.
+    rows = [row for row in ledger.values() if row.works and row.hash != edition.hash]
+    rows = [row for row in rows if row.presence_date <= edition.presence_date] or rows
+    other = max(reversed(rows), key=lambda row: row.presence_date, default=edition)
+    text = f"{int(edition.bytes):,} bytes"
+    for what in ("works", "presences"):
+        has = int(getattr(edition, what))
+        had = int(getattr(other, what))
+        text += f", {has:,} {what}"
+        if rows:
+            text += f" ({has - had:+,})"
+        if has <= 0.9 * had:
+            warn(f"{edition.path} has fewer {what} by a tenth or more: {has:,}, not {had:,}.")
+    return f"{text}, MD5 {edition.hash}"
+
+
+def warn_of_countries(codes: List[str], ledger: "Ledger") -> None:
+    """Warn where other countries are asked for than for the edition before."""
+    before = [row.countries.split() for row in ledger.values() if row.countries] or [codes]
+    changed = sorted(set(codes) ^ set(before[-1]))
+    changes = ", ".join(f"{code} {'came' if code in codes else 'went'}" for code in changed)
+    if changes:
+        warn(f"Other countries than for the edition before: {changes}.")
+
+
+def warn_if_stale(ledger: "Ledger") -> None:
+    """Warn where there has been nothing new for more than STALE_DAYS."""
+    newest = max((row.created for row in ledger.values()), default="")
+    if STALE_DAYS and "" < newest < utc(time.time() - STALE_DAYS * 86400):
+        warn(f"No new dataset since {newest}; three or four editions a year are usual.")
 
 
 # ---- Note down what was archived ----------------------------------------------------------------
 
 SUM = r"(?m)^([0-9a-fA-F]{32}) [ *](.{1,255})$"  # a line of MD5SUMS
-# The ten fields of an Edition, a line each. A row of another form is torn or edited: it is dropped,
-# and its dataset, if that is still there, gets a new one. So is the header, which is written anew.
-ROW = r"""(?x)[^/\n]+\.json \n (\d{4}-\d\d-\d\d)? \n .+Z \n \d+ \n [0-9a-f]{32}
-    \n (\d{1,15} \n \d{1,15} | \n)  # works and presences, or neither
-    \n .* \n .* \n .*"""
+
+
+def note_down(outcome: Outcome, ledger: "Ledger") -> None:
+    """List what was archived, behind what people have been told; raises OSError."""
+    try:
+        ledger.save()
+    except OSError:
+        if not outcome.code:  # else people have been told of a failure, and one is enough
+            raise
+    if outcome.md5:
+        replace_text(LAST_CHECKSUM_FILE, f"{outcome.md5}\n")
 
 
 class Edition(NamedTuple):
@@ -478,6 +509,19 @@ class Edition(NamedTuple):
     countries: str = ""  # that were asked for
     source: str = ""
     software: str = ""
+
+
+# Its fields, with line feeds between. A row of another form is torn, or edited: it is dropped, and
+# its dataset, if that is still there, gets a new one. So is the header, which is written anew.
+ROW = r"""(?x)
+    [^/\n]+\.json \n         # path
+    (\d{4}-\d\d-\d\d)? \n    # presence_date
+    .+Z \n                   # created
+    \d+ \n                   # bytes
+    [0-9a-f]{32} \n          # hash
+    (\d{1,15} \n \d{1,15} | \n)  # works and presences, or neither
+    \n .* \n .* \n .*        # countries, source, software
+"""
 
 
 class Ledger(Dict[str, Edition]):
@@ -521,56 +565,16 @@ def take_over(ledger: Ledger) -> None:
     for name in dataset_names():
         if name in ledger or ledger.trouble:
             continue
-        date = "".join(re.findall(r"\d{4}-\d\d-\d\d", name)[:1])
         try:
-            row = Edition(name, date, utc(getmtime(name)), f"{getsize(name)}", md5_of(name))
+            row = Edition(name, "", utc(getmtime(name)), f"{getsize(name)}", md5_of(name))
             ledger[name] = check(name, row)
             late = "stood in the archive without a row in editions.csv, and gets one now"
-            log.warning(f"{name} {late}: {compared(ledger[name], ledger)}.")
+            warn(f"{name} {late}: {compared(ledger[name], ledger)}.")
         except Failure as failure:
             ledger[name] = row
-            log.warning(f"{name} is no whole dataset: it is {failure}. It stays as it is.")
+            warn(f"{name} is no whole dataset: it is {failure}. It stays as it is.")
         except OSError as error:
-            log.warning(f"{name} can't be read and so not be listed: {in_words(error)}.")
-
-
-def compared(edition: Edition, ledger: Ledger) -> str:
-    """Say how large an edition is beside the newest one up to its date, or else the newest; warn
-    where a tenth is gone.
-    """
-    rows = [row for row in ledger.values() if row.works and row.hash != edition.hash]
-    rows = [row for row in rows if row.presence_date <= edition.presence_date] or rows
-    # max() takes the first of equals, so the rows go in backwards; without any, the edition is
-    # compared with itself, and nothing is less.
-    other = max(reversed(rows), key=lambda row: row.presence_date, default=edition)
-    text = f"{int(edition.bytes):,} bytes"
-    for what in ("works", "presences"):
-        has = int(getattr(edition, what))
-        had = int(getattr(other, what))
-        text += f", {has:,} {what}"
-        if rows:
-            text += f" ({has - had:+,})"
-        if has <= 0.9 * had:
-            log.warning(
-                f"{edition.path} has fewer {what} by a tenth or more: {has:,}, not {had:,}."
-            )
-    return f"{text}, MD5 {edition.hash}"
-
-
-def warn_of_countries(codes: List[str], ledger: Ledger) -> None:
-    """Warn where other countries are asked for than for the edition before."""
-    before = [row.countries.split() for row in ledger.values() if row.countries] or [codes]
-    changed = sorted(set(codes) ^ set(before[-1]))
-    changes = ", ".join(f"{code} {'came' if code in codes else 'went'}" for code in changed)
-    if changes:
-        log.warning(f"Other countries than for the edition before: {changes}.")
-
-
-def warn_if_stale(ledger: Ledger) -> None:
-    """Warn where there has been nothing new for more than STALE_DAYS."""
-    newest = max((row.created for row in ledger.values()), default="")
-    if STALE_DAYS and "" < newest < utc(time.time() - STALE_DAYS * 86400):
-        log.warning(f"No new dataset since {newest}; three or four editions a year are usual.")
+            warn(f"{name} can't be read and so not be listed: {in_words(error)}.")
 
 
 # ---- Verify the archive -------------------------------------------------------------------------
@@ -583,7 +587,7 @@ def verify() -> Outcome:
     sums = sums_in(read_text("MD5SUMS"))
     for name in names:
         if name not in sums:
-            log.warning(f"{name} is not listed in MD5SUMS.")
+            warn(f"{name} is not listed in MD5SUMS.")
     troubles = []
     for name, md5 in sums.items():
         try:
@@ -597,7 +601,7 @@ def verify() -> Outcome:
         troubles = ["but there was a dataset"]
     if troubles:
         raise Failure("; ".join([text, *troubles]))
-    return Outcome(0, "", f"{text}.")
+    return Outcome(0, f"{text}.")  # with no page: a ping could hide that monthly runs are missing
 
 
 def sums_in(text: str) -> Dict[str, str]:
@@ -616,12 +620,6 @@ def md5_of(path: str) -> str:
 # ---- Tell people --------------------------------------------------------------------------------
 
 TELL_TIMEOUT = 35  # seconds for all channels together: a mail server may take 30 to greet
-# What follows Healthchecks' address for an event (https://healthchecks.io/docs/http_api/). It is
-# not told of other events: of --verify only a failure counts, so that none hides a missing run.
-PINGS = {"start": "/start", "unchanged": "", "new": "", "fail": "/fail", "test": "/log"}
-# What has a subject goes to webhook, mail and, for cron, stdout. Events that are not here get one
-# if there are warnings; "silent" is what --test-notifications came to, which it has said itself.
-SUBJECTS = {"new": "new dataset", "fail": "the archiver failed", "silent": ""}
 
 
 def tell(outcome: Outcome) -> None:
@@ -633,19 +631,19 @@ def tell(outcome: Outcome) -> None:
     log.log(logging.ERROR if outcome.code else logging.INFO, outcome.text)
     untold.clear()
     console.setLevel(logging.WARNING)  # for what fails from here on
-    subject = SUBJECTS.get(outcome.event, "something looks wrong" if warnings else "")
+    subject = outcome.subject
+    if warnings and subject == "":
+        subject = "something looks wrong"
     if subject and not WATCHED:
         write_out(sys.stdout, warnings if outcome.code else text)
-    send(outcome.event, text.rstrip(), subject)
+    send(text.rstrip(), outcome.page, subject)
 
 
-def send(event: str, text: str, subject: str = "") -> List["Channel"]:
-    """Send a text over the channels that are set and meant for an event, webhook and mail only
-    under a subject, in bounded time; return the channels.
-    """
+def send(text: str, page: Any, subject: Any) -> List["Channel"]:
+    """Send a text over each channel that is set and has a page or subject for it; return these."""
     text = readable(text)
     ways = [
-        ("Healthchecks", HEALTHCHECKS_URL and event in PINGS, lambda: ping(event, text)),
+        ("Healthchecks", HEALTHCHECKS_URL and page is not None, lambda: ping(page, text)),
         ("webhook", WEBHOOK_URL and subject, lambda: call_webhook(text)),
         ("email", SMTP_URL and subject, lambda: send_mail(subject, text)),
     ]
@@ -657,10 +655,10 @@ def send(event: str, text: str, subject: str = "") -> List["Channel"]:
         except RuntimeError:  # no thread can be had
             channel.run()
     for channel in filter(Thread.is_alive, channels):  # one that never started can't be joined
-        channel.join(max(0, deadline - time.monotonic()))
+        channel.join(deadline - time.monotonic())
     for channel in channels:
         if channel.trouble:
-            log.warning(f"The {channel.name} channel failed: {channel.trouble}.")
+            warn(f"The {channel.name} channel failed: {channel.trouble}.")
     return channels
 
 
@@ -682,21 +680,22 @@ class Channel(Thread):
 
 def try_channels() -> Outcome:
     """Send a test over each channel that is set, and say for each whether it went."""
-    channels = send("test", "This is a test of the LUMIERE VOD archiver's notifications.", "test")
+    text = "This is a test of the LUMIERE VOD archiver's notifications."
+    channels = send(text, page="/log", subject="test")
     for channel in channels:
         write_out(sys.stdout, f"{channel.name}: {channel.trouble or 'sent'}.\n")
     if not channels:
-        return Outcome(2, "", "No channel is set: see HEALTHCHECKS_URL, WEBHOOK_URL and SMTP_URL.")
+        return Outcome(2, "No channel is set: see HEALTHCHECKS_URL, WEBHOOK_URL and SMTP_URL.")
     sent = [channel for channel in channels if not channel.trouble]
-    return Outcome(int(sent != channels), "", f"{len(sent)} of {len(channels)} channels work.")
+    return Outcome(int(sent != channels), f"{len(sent)} of {len(channels)} channels work.")
 
 
 # ---- Channels -----------------------------------------------------------------------------------
 
 
-def ping(event: str, text: str) -> None:
+def ping(page: str, text: str) -> None:
     """Tell Healthchecks, in three attempts; raises Failure or RequestException."""
-    url = re.sub(r"/*(\?|$)", rf"{PINGS[event]}\1", HEALTHCHECKS_URL, count=1)
+    url = re.sub(r"/*(\?|$)", rf"{page}\1", HEALTHCHECKS_URL, count=1)
     for _ in range(2):
         with suppress(Exception):
             return post(url, data=text.encode())
@@ -708,7 +707,8 @@ def call_webhook(text: str) -> None:
     """Tell a webhook, in the words of Slack, Mattermost and Discord; raises what post() does."""
     text = f"LUMIERE VOD archiver on {readable(socket.gethostname())}: {text}"[:2000]
     # Slack wants these letters escaped; an escape that was cut in two goes.
-    slack = re.sub("&[a-z]*$", "", html.escape(text, quote=False)[:2000])
+    slack = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")[:2000]
+    slack = re.sub("&[a-z]*$", "", slack)
     post(WEBHOOK_URL, json={"text": slack, "content": text})
 
 
@@ -767,7 +767,7 @@ def mail_server() -> smtplib.SMTP:
 
 # ---- Words for people ---------------------------------------------------------------------------
 
-# What to say of the first of these kinds of error that is among the causes.
+# What to say of the first of these kinds that is among an error's causes; {NAME} is a setting.
 WORDS: Any = [
     (requests.exceptions.ProxyError,
      "the proxy in HTTPS_PROXY or HTTP_PROXY can't be reached: ask this machine's administrator"),
@@ -796,14 +796,12 @@ WORDS: Any = [
 
 
 def in_words(error: BaseException) -> str:
-    """Say in our words what went wrong, as the error's own may hold a secret; a mail server's are
-    quoted, unless it refused the login.
-    """
+    """Say in our words what went wrong: an error's own may hold a secret."""
     if isinstance(error, Failure):
         return str(error)
     causes: List[Any] = []
     cause: Any = error
-    # A Failure there was only being handled, as when its answer could not be kept: it is no cause.
+    # No further than a Failure: that was only being handled, as when its answer can't be kept.
     while cause and not isinstance(cause, Failure):
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
@@ -813,15 +811,20 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, smtplib.SMTPException):  # "(550, b'5.1.1 …')" becomes "550, 5.1.1 …"
         said = re.sub(r"\[Errno \d+\]|\\[nr]?|[(){}\"']|\bb(?=[\"'])", " ", str(error))
         return f"it said: {' '.join(said.split())}"
-    root = causes[-1]
-    if type(root) is OSError and not root.strerror:  # so requests tells of missing certificates
+    return words_of_system(causes[-1])
+
+
+def words_of_system(error: Any) -> str:
+    """Say what the system calls an error, where, and what helps."""
+    if not getattr(error, "strerror", ""):
+        if type(error) is not OSError:
+            return "an unforeseen fault"
+        # So requests tells of missing certificates.
         path = os.getenv("REQUESTS_CA_BUNDLE") or os.getenv("CURL_CA_BUNDLE")
         missing = f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there: {path}"
         return f"{missing}; ask this machine's administrator"
-    if not getattr(root, "strerror", ""):
-        return "an unforeseen fault"
-    text = f"{root.strerror}: {root.filename}" if root.filename else str(root.strerror)
-    if root.errno == errno.ENOSPC:
+    text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    if error.errno == errno.ENOSPC:
         text += "; make room"
         if exists("rejected"):
             text += ": the .txt files in rejected/ may be deleted"
@@ -849,7 +852,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     start_log()
     heed_signals(stop, 0)  # with no limit of time, but for a monthly run
     if options.test_notifications:
-        outcome = outcome_of(try_channels)._replace(event="silent")
+        outcome = outcome_of(try_channels)._replace(page=None, subject=None)
     else:
         outcome = outcome_of(verify if options.verify else monthly_run)
     if not outcome.told:
@@ -877,7 +880,8 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
         where = f"{basename(last.filename)}, line {last.lineno}"
         text = f"An unforeseen fault in {where}; no dataset was damaged; {REPORT}"
     pass_signals_over()  # again, as Stopped may have ended the one above half-way
-    return Outcome(code, "fail", f"{text}. To try again: {command()}")
+    text += f". To try again: {command()}"
+    return Outcome(code, text, page="/fail", subject="the archiver failed")
 
 
 def command() -> str:
@@ -963,13 +967,14 @@ RULES: Any = [
 
 # ---- Signals ------------------------------------------------------------------------------------
 
-# Ctrl-C, SIGTERM, a hang-up, and the alarm that MAX_RUNTIME sets: the first that comes ends the run
-# by raising Stopped, and the others, but for the alarm, do nothing from then on, so that they don't
-# disturb the ending. All do nothing once a dataset is published, and while people are told.
-# A signal that was ignored when the script started (by nohup, for one) stays ignored.
-# What is raised while Python runs a destructor is lost. So the alarm comes again, every 10 s, until
-# the run has ended; behind an interrupt that was lost, too, where nothing else could end it.
-# Windows has no alarm: there the Task Scheduler ends a run that takes too long.
+# - The first of these ends the run, by raising Stopped: Ctrl-C, SIGTERM, a hang-up, and the alarm
+#   that MAX_RUNTIME sets. From then on, the others but for the alarm do nothing, so that they don't
+#   disturb the ending.
+# - None does anything once a dataset is published, and while people are told.
+# - One that was ignored when the script started (by nohup, for one) stays ignored.
+# - What is raised while Python runs a destructor is lost. So the alarm comes again, every 10 s,
+#   until the run has ended; also behind an interrupt, which may have been lost in the same way.
+# - Windows has no alarm: there the Task Scheduler ends a run that takes too long.
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # of which Windows lacks the last
 SIGNALS = [
@@ -978,9 +983,7 @@ SIGNALS = [
 
 
 class Stopped(BaseException):
-    """A signal ends the run; args: the words and the exit code. It is not an Exception, as urllib3
-    and logging swallow some of those.
-    """
+    """A signal ends the run; args: words and exit code. urllib3 would swallow an Exception."""
 
 
 def heed_signals(handler: Any, seconds: float) -> None:
@@ -1014,46 +1017,43 @@ log = logging.getLogger("data_collect")  # not the root: urllib3's DEBUG lines h
 untold: List[str] = []  # warnings, until people are told of them
 
 
-class Console(logging.Handler):
-    """Shows log lines on stderr."""
+class Lines(logging.Handler):
+    """Writes log lines: to stderr, or another file."""
+
+    stream: Any = sys.stderr
 
     def emit(self, record: logging.LogRecord) -> None:
-        write_out(sys.stderr, f"{self.format(record)}\n")
+        write_out(self.stream, f"{self.format(record)}\n")
 
 
-console = Console()
+console = Lines()
 
 
 def start_log() -> None:
     """Open the log; on a terminal show it there, too, and elsewhere only errors."""
-    logging.raiseExceptions = False  # a full disk under the log is no reason for tracebacks
-    sys.unraisablehook = lambda *_: None  # nor is what a signal has left half-made
+    sys.unraisablehook = lambda *_: None  # what a signal left half-made makes noise in vain
     layout = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s")
     console.setFormatter(layout if WATCHED else None)
     console.setLevel(min(getattr(logging, LOG_LEVEL), logging.INFO) if WATCHED else logging.ERROR)
-    log.addFilter(remember)
     log.setLevel(logging.DEBUG)
     log.addHandler(console)
     try:
-        # FileHandler takes errors= only since Python 3.9.
-        stream = open(LOG_FILE, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-        file = logging.StreamHandler(stream)
+        file = Lines(LOG_LEVEL)
+        file.stream = open(LOG_FILE, "ab")  # noqa: SIM115
         file.setFormatter(layout)
-        file.setLevel(LOG_LEVEL)
         log.addHandler(file)
     except OSError as error:
-        log.warning(f"The log {LOG_FILE} can't be opened: {in_words(error)}.")
+        warn(f"The log {LOG_FILE} can't be opened: {in_words(error)}.")
 
 
-def remember(record: logging.LogRecord) -> bool:
-    """Keep a warning for tell(), whatever LOG_LEVEL lets through."""
-    if record.levelno == logging.WARNING:
-        untold.append(record.getMessage())
-    return True
+def warn(text: str) -> None:
+    """Log what somebody should know although the run goes well, and let tell() tell it."""
+    untold.append(text)
+    log.warning(text)
 
 
 def write_out(stream: Any, text: str) -> None:
-    """Write to stdout or stderr at once; what becomes of it can't hurt the run."""
+    """Write to a file at once, in UTF-8; what becomes of it can't hurt the run."""
     with suppress(OSError, AttributeError):  # of a stream that is closed, or is None
         os.write(stream.fileno(), readable(text).encode())
 

@@ -376,6 +376,8 @@ NO_JSON: Dict[str, bytes] = {
     "a number beyond all bounds": DATED[:-2] + b', "id": 1e99999999999999999999}]',
     "not closed, deep": b"[" * 900,
     "cut behind a digit": DATED[:-1] + b', {"id": 7',
+    "cut behind the first digit of a window": (DATED[:-1] + b', {"id":').ljust(4000) + b"7",
+    "cut behind many digits": (DATED[:-1] + b', {"id":').ljust(4000) + b"7" * 999,
 }
 
 
