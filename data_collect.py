@@ -6,12 +6,12 @@
 """Keep every edition of the LUMIERE VOD dataset; made to be run by cron once a month.
 
 A run downloads the current dataset and compares its MD5 with that of the last one. A
-new dataset is checked to its last byte, gets its name in archive/, is told to people over
-the channels that are set, and is listed in editions.csv and MD5SUMS.
+new dataset is checked to its last byte and gets its name in archive/. Then people are told,
+over the channels that are set, and it is listed in editions.csv and MD5SUMS.
 
-What a run puts into archive/*.json is a whole dataset, and is never overwritten. What
-is none is kept in archive/rejected/. A run that fails or is killed, at any point, leaves the
-datasets as they were.
+What a run puts into archive/*.json is a whole dataset, and is never overwritten. An answer
+that is no dataset is kept in archive/rejected/. A run that fails or is killed, at any point,
+leaves the datasets as they were.
 
 Settings are the constants at the top of the script; LUMIERE_<NAME> in the environment
 takes precedence. The README keeps them in settings.env; with it, a run and a check by hand:
@@ -91,12 +91,11 @@ EMAIL_TO = ""  # one address, or several with commas between
 def monthly_run() -> "Outcome":
     """Archive the API's dataset, tell people what came of it, and only then note it down."""
     heed_signals(stop, MAX_RUNTIME)
-    # What fails in archive_dataset() is told here; what fails around it, such as the lock, by
-    # main(). A dataset that is published and then not told, as the run is killed, is taken over
-    # by the next run, which tells of it.
+    # If the run is killed before it has told people, take_over() does that in the next one. What
+    # fails in archive_dataset() is told here; what fails around it, such as the lock, in main().
     with archive_locked():  # in here, the current folder is the archive
         ledger = Ledger()
-        outcome = outcome_of(lambda: archive_dataset(ledger))
+        outcome = outcome_of(lambda: archive_dataset(ledger))  # signals do nothing from here on
         tell(outcome)
         note_down(outcome, ledger)
         return outcome._replace(told=True)
@@ -105,16 +104,16 @@ def monthly_run() -> "Outcome":
 def archive_dataset(ledger: "Ledger") -> "Outcome":
     """Ask, receive, compare, check and publish; raises Failure, OSError or Stopped."""
     log.info(f"Run started; the archive is {STORAGE_DIR}.")
-    send("", page="/start", subject=None)
+    send("", page="/start", subject="")
     take_over(ledger)
     codes = persevere(ask_country_codes)
     warn_of_countries(codes, ledger)
     dataset = persevere(lambda: receive(codes))
-    if not dataset.path:
-        return publish(dataset, ledger)
-    warn_if_stale(ledger)
-    text = f"Unchanged: the archive has this dataset as {dataset.path}."
-    return Outcome(0, text, page="", md5=dataset.hash)
+    if dataset.path:
+        warn_if_stale(ledger)
+        text = f"Unchanged: the archive has this dataset as {dataset.path}."
+        return Outcome(0, text, page="", md5=dataset.hash)
+    return publish(dataset, ledger)
 
 
 class Outcome(NamedTuple):
@@ -122,12 +121,10 @@ class Outcome(NamedTuple):
 
     code: int  # to exit with
     text: str  # a sentence for people
-    # Healthchecks' page for it (https://healthchecks.io/docs/http_api/); None: it is not told
-    page: Optional[str] = None
-    # of a webhook's text, a mail and, for cron, stdout; "": only if there are warnings; None: none
-    subject: Optional[str] = ""
+    page: Optional[str] = None  # of Healthchecks, "" or "/fail"; None: it is not pinged
+    subject: str = ""  # of a mail; "": no mail, webhook or stdout, unless there are warnings
     md5: str = ""  # to be noted in LAST_CHECKSUM_FILE
-    told: bool = False
+    told: bool = False  # to people, so that main() need not do it
 
 
 class Failure(Exception):
@@ -165,7 +162,7 @@ def persevere(attempt: Callable[[], Any]) -> Any:
         try:
             return attempt()
         except Failure as failure:
-            # The longer: a server that asks for one second each time would soon use up ATTEMPTS.
+            # The longer one: a server that asks for a second each time would use up ATTEMPTS.
             wait = max(delay, failure.wait)
             if not failure.curable or number == ATTEMPTS or wait > MAX_RUNTIME:
                 tried = f" (attempt {number} of {ATTEMPTS}: try later)" if number > 1 else ""
@@ -198,7 +195,7 @@ def ask(method: str, url: str, **more: Any) -> requests.Response:
         response = requests.request(method, url, **more)
     except Failure:
         raise
-    except Exception as error:  # of requests or, from behind a redirect, of urllib3
+    except Exception as error:  # of requests or, after a redirect, of urllib3
         curable = not isinstance(error, (ValueError, requests.TooManyRedirects))
         raise Failure(f"{shown(url)} could not be asked: {in_words(error)}", curable) from None
     # Without this, urllib3 1.26 takes a body that is shorter than its Content-Length for whole.
@@ -251,26 +248,26 @@ PART = ".lumiere.part"  # the hidden file in which contents grow until they are 
 
 def receive(codes: List[str]) -> "Edition":
     """Download and check the dataset; return it, with a path if the archive has it already."""
-    with open(PART, "wb") as file:
+    with open(PART, "wb") as file:  # if it isn't moved, archive_locked() removes it at the end
         dataset = download(codes, file)
         last = ""
         with suppress(OSError):  # note_down() will meet it again
             last = read_text(LAST_CHECKSUM_FILE)
-        alike = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
-        known = dataset.hash in last.lower()
-        # A file of that size is believed: to hash it, too, would cost most months half a run.
-        if known and alike:
-            return dataset._replace(path=alike[0])
+        is_last = dataset.hash in last.lower()
+        same_size = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
+        if is_last and same_size:
+            # The file is not hashed: that would cost most months half a run, and verify() does it.
+            return dataset._replace(path=same_size[0])
         file.flush()
         sync(file.fileno())
     try:
         dataset = check(PART, dataset)
     except Failure as failure:
         raise reject(dataset, failure) from None
-    for name in alike:
+    for name in same_size:
         if md5_of(name) == dataset.hash:
             return dataset._replace(path=name)
-    if known:
+    if is_last:
         warn("The last dataset was missing in the archive; it is archived again.")
     return dataset
 
@@ -281,13 +278,13 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     question = {**json.loads(QUESTION), "catalogs_countries": codes}
     md5 = MD5()
     response = ask("POST", DATA_API_URL, json=question, stream=True)
-    with response, ThreadPoolExecutor(1) as hasher:  # MD5 costs as much as all else
+    with response, ThreadPoolExecutor(1) as hasher:  # MD5 takes as long as all the rest
         hashed = hasher.submit(md5.update, b"")
         for chunk in chunks_of(response):
             file.write(chunk)
             hashed.result()  # so that no more than two chunks are in memory
             hashed = hasher.submit(md5.update, chunk)
-    size = file.tell()  # the hasher has been waited for at the end of its block
+    size = file.tell()  # the end of the block above has waited for the hasher
     if not size:
         raise Failure(f"{shown(DATA_API_URL)} answered with nothing", curable=True)
     log.info(f"Received {size:,} bytes, MD5 {md5.hexdigest()}.")
@@ -325,13 +322,13 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 
 
 def reject(answer: "Edition", failure: Failure) -> Failure:
-    """Keep what is no dataset, and return a failure that says where; raises OSError."""
+    """Keep an answer that is no dataset; return a failure that says where. Raises OSError."""
     os.makedirs("rejected", exist_ok=True)
-    # JSON of another form stays for good. What time can cure is no JSON, or was cut short: of that
-    # only two files stay, or bad months would fill the disk.
-    kept = join("rejected", f"{answer.hash}{'.txt' if failure.curable else '.json'}")
-    if failure.curable and not exists(kept):
-        with suppress(OSError):  # this one matters more
+    not_json = failure.curable  # or cut short; JSON of another form can't be cured by time
+    kept = join("rejected", f"{answer.hash}{'.txt' if not_json else '.json'}")
+    if not_json and not exists(kept):
+        with suppress(OSError):  # what can't be removed must not cost us the new one
+            # Of the old ones only the newest stays, or bad months would fill the disk.
             for path in sorted(glob("rejected/*.txt"), key=getmtime)[:-1]:
                 os.remove(path)
     move(PART, kept)
@@ -347,7 +344,7 @@ NEW_FORM = f"; if it comes again, {REPORT}, with the file"
 
 
 def check(path: str, edition: "Edition") -> "Edition":
-    """Return an edition with what its file holds; raises OSError, or Failure if that is none."""
+    """Return an edition with what its file holds; raises Failure if it is no dataset, OSError."""
     log.debug(f"Checking with the {backend} backend of ijson.")
     start = vet(path)
     works = presences = undated = 0
@@ -369,17 +366,18 @@ def check(path: str, edition: "Edition") -> "Edition":
 
 def vet(path: str) -> bytes:
     """Return the first byte of a text without what ijson can't bear; raises Failure, OSError."""
-    # Its memory grows with the square of the brackets that are open, to 25 GB for 100,000; its C
-    # backend can crash at a number of 66,000 digits, and takes \v and \f for white space.
-    # This is a pass of its own, as the pure-Python backend prints what is raised while it reads.
+    # ijson's memory grows with the square of the open brackets, to 25 GB for 100,000. Its C backend
+    # can crash at a number of 66,000 digits, and takes \v and \f for white space. All this is not
+    # done while ijson reads, since its pure-Python backend would print what read() raises.
     start = b""
     for block in blocks_of(path):
         start = start or block.lstrip()[:1]
         if b"\v" in block or b"\f" in block:
             raise Failure(NOT_JSON, curable=True)
         brackets = block.translate(None, ALL_BUT_BRACKETS)
-        if b"[" * 1000 in brackets.replace(b"{", b"["):  # 1,000 that open, and none closes between
+        if b"[" * 1000 in brackets.replace(b"{", b"["):  # 1,000 are opened, and none is closed
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
+        # Wherever 2,000 digits stand in a block, they fill one of these windows.
         if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
             raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
@@ -387,7 +385,7 @@ def vet(path: str) -> bytes:
 
 def works_in(path: str) -> Iterator[Any]:
     """Yield the works of a dataset; raises OSError, and Failure where it stops being JSON."""
-    # Without the line feed, ijson's C backend forgives a string that begins behind the array.
+    # Without the line feed, ijson's C backend forgives a string that begins after the array.
     blocks = itertools.chain(blocks_of(path), [b"\n"])
     # ijson takes this for a file: its blocks may have any size, and reading 0 bytes tells the type.
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
@@ -404,10 +402,8 @@ def dates_of(work: Any) -> List[str]:
     presences = work.get("presences") if isinstance(work, dict) else None
     if not isinstance(presences, list):
         return []
-    return [
-        day_of(str(presence.get("presence_date"))) if isinstance(presence, dict) else ""
-        for presence in presences
-    ]
+    dates = [one.get("presence_date") if isinstance(one, dict) else "" for one in presences]
+    return [day_of(date) if isinstance(date, str) else "" for date in dates]
 
 
 @functools.lru_cache(maxsize=1000)  # most are equal, and there are millions
@@ -415,7 +411,7 @@ def day_of(text: str) -> str:
     """Return the day of an ISO 8601 date or date-time; "" if it is none, or over a year ahead."""
     try:
         time.strptime(text[:10], "%Y-%m-%d")
-    except ValueError:  # the 31st of February, for one
+    except ValueError:  # such as the 31st of February
         return ""
     usable = re.fullmatch(r"\d{4}-\d\d-\d\d([Tt ]\d\d[\d:.,]*[Zz\d:+ -]*)?", text, re.ASCII)
     return text[:10] if usable and text < utc(time.time() + 366 * 86400) else ""
@@ -423,7 +419,8 @@ def day_of(text: str) -> str:
 
 def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     """Give a dataset that was received and checked its name in the archive; raises OSError."""
-    # A row keeps its name, too, for the contents that it was given to, even if they are lost.
+    # A name is taken by a file, or by the row of other contents, even if these are lost. A lost
+    # dataset that comes again gets its old name, and keeps its row.
     taken = [row.path for row in ledger.values() if row.hash != dataset.hash]
     taken = [name.lower() for name in taken + os.listdir(".")]  # file systems may ignore the case
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
@@ -434,11 +431,10 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
         name = f"{stem}_{number}.json"
     kind = f"Revised dataset for {dataset.presence_date}" if number else "New dataset"
     dataset = dataset._replace(path=name)
-    described = compared(dataset, ledger)
-    pass_signals_over()  # what is published must be told
+    text = f"{kind}: {name}, {compared(dataset, ledger)}."
+    ignore_signals()  # what is published must be told
     move(PART, name)
     ledger.setdefault(name, dataset)
-    text = f"{kind}: {name}, {described}."
     return Outcome(0, text, page="", subject="new dataset", md5=dataset.hash)
 
 
@@ -446,11 +442,11 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
 
 
 def compared(edition: "Edition", ledger: "Ledger") -> str:
-    """Describe an edition beside an earlier one; warn where a tenth of that is gone."""
-    # Beside the newest up to its date, or else the newest; max() takes the first of equals, so the
-    # rows go in backwards. Without any, the edition stands beside itself, and nothing is less.
+    """Describe an edition and how it differs from the one before; warn if a tenth is gone."""
     rows = [row for row in ledger.values() if row.works and row.hash != edition.hash]
     rows = [row for row in rows if row.presence_date <= edition.presence_date] or rows
+    # Of equal dates the last row counts, and max() takes the first: so the rows are reversed. The
+    # very first edition is compared with itself.
     other = max(reversed(rows), key=lambda row: row.presence_date, default=edition)
     text = f"{int(edition.bytes):,} bytes"
     for what in ("works", "presences"):
@@ -482,15 +478,13 @@ def warn_if_stale(ledger: "Ledger") -> None:
 
 # ---- Note down what was archived ----------------------------------------------------------------
 
-SUM = r"(?m)^([0-9a-fA-F]{32}) [ *](.{1,255})$"  # a line of MD5SUMS
-
 
 def note_down(outcome: Outcome, ledger: "Ledger") -> None:
-    """List what was archived, behind what people have been told; raises OSError."""
+    """List what was archived, now that people have been told of it; raises OSError."""
     try:
         ledger.save()
     except OSError:
-        if not outcome.code:  # else people have been told of a failure, and one is enough
+        if not outcome.code:  # if the run has failed anyway, people know that
             raise
     if outcome.md5:
         replace_text(LAST_CHECKSUM_FILE, f"{outcome.md5}\n")
@@ -511,8 +505,9 @@ class Edition(NamedTuple):
     software: str = ""
 
 
-# Its fields, with line feeds between. A row of another form is torn, or edited: it is dropped, and
-# its dataset, if that is still there, gets a new one. So is the header, which is written anew.
+# The form of a row, its fields joined by line feeds. A row that is torn or edited has another one:
+# it is dropped, and its dataset, if that still exists, gets a new row. The header is dropped, too,
+# and save() writes it again.
 ROW = r"""(?x)
     [^/\n]+\.json \n         # path
     (\d{4}-\d\d-\d\d)? \n    # presence_date
@@ -548,8 +543,8 @@ class Ledger(Dict[str, Edition]):
             replace_text("editions.csv", table.getvalue())
         text = ""
         for line in read_text("MD5SUMS").split("\n"):
-            # The lines of datasets stay, even of lost ones, which verify() must report, and so do
-            # those of other files that exist. What is left of a torn line is neither.
+            # The line of a dataset stays even if that is lost: verify() must report it. The line of
+            # another file stays as long as the file. A torn line names neither of the two.
             kept = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
             if kept or line.startswith("#"):
                 text += f"{line}\n"
@@ -601,12 +596,13 @@ def verify() -> Outcome:
         troubles = ["but there was a dataset"]
     if troubles:
         raise Failure("; ".join([text, *troubles]))
-    return Outcome(0, f"{text}.")  # with no page: a ping could hide that monthly runs are missing
+    return Outcome(0, f"{text}.")  # without a ping, which would hide that monthly runs are missing
 
 
 def sums_in(text: str) -> Dict[str, str]:
     """Read the lines of an MD5SUMS much as md5sum does: MD5 by file name."""
-    return {name: md5.lower() for md5, name in re.findall(SUM, text)}
+    lines = re.findall(r"(?m)^([0-9a-fA-F]{32}) [ *](.{1,255})$", text)
+    return {name: md5.lower() for md5, name in lines}
 
 
 def md5_of(path: str) -> str:
@@ -614,7 +610,7 @@ def md5_of(path: str) -> str:
     md5 = MD5()
     for block in blocks_of(path):
         md5.update(block)
-    return str(md5.hexdigest())
+    return f"{md5.hexdigest()}"
 
 
 # ---- Tell people --------------------------------------------------------------------------------
@@ -623,25 +619,20 @@ TELL_TIMEOUT = 35  # seconds for all channels together: a mail server may take 3
 
 
 def tell(outcome: Outcome) -> None:
-    """Tell what came of a job, and what looks wrong: in the log, over the channels and, for cron to
-    mail it, on stdout. A failure is shown on stderr by the log.
-    """
+    """Tell what came of a job, and what looks wrong: in the log, on stdout, over the channels."""
+    (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
-    text = f"{outcome.text}\n{warnings}"
-    log.log(logging.ERROR if outcome.code else logging.INFO, outcome.text)
     untold.clear()
-    console.setLevel(logging.WARNING)  # for what fails from here on
-    subject = outcome.subject
-    if warnings and subject == "":
-        subject = "something looks wrong"
-    if subject and not WATCHED:
+    console.setLevel("WARNING")  # a channel that fails now can be told on stderr only
+    subject = outcome.subject or ("something looks wrong" if warnings else "")
+    text = readable(f"{outcome.text}\n{warnings}")
+    if subject and not WATCHED:  # then cron mails it; a failure has gone to stderr, with the log
         write_out(sys.stdout, warnings if outcome.code else text)
     send(text.rstrip(), outcome.page, subject)
 
 
-def send(text: str, page: Any, subject: Any) -> List["Channel"]:
-    """Send a text over each channel that is set and has a page or subject for it; return these."""
-    text = readable(text)
+def send(text: str, page: Any, subject: str) -> List["Channel"]:
+    """Send a text over each channel that is set, if there is a page or subject for it."""
     ways = [
         ("Healthchecks", HEALTHCHECKS_URL and page is not None, lambda: ping(page, text)),
         ("webhook", WEBHOOK_URL and subject, lambda: call_webhook(text)),
@@ -694,7 +685,8 @@ def try_channels() -> Outcome:
 
 
 def ping(page: str, text: str) -> None:
-    """Tell Healthchecks, in three attempts; raises Failure or RequestException."""
+    """POST to a page of Healthchecks, in three attempts; raises Failure or RequestException."""
+    # The page comes before the query: see https://healthchecks.io/docs/http_api/.
     url = re.sub(r"/*(\?|$)", rf"{page}\1", HEALTHCHECKS_URL, count=1)
     for _ in range(2):
         with suppress(Exception):
@@ -735,12 +727,12 @@ def send_mail(subject: str, text: str) -> None:
     message["Message-ID"] = make_msgid(domain="lumiere-vod-archiver")
     message.set_content(text)
     sender, *receivers = [at for _, at in getaddresses([EMAIL_FROM, EMAIL_TO])]
-    beyond = max("".join([sender, *receivers])) > "~"  # the last letter of ASCII
+    beyond = max(sender + "".join(receivers)) > "~"  # the last letter of ASCII
     # send_message() of Python 3.6 spoils headers.
     data = message.as_bytes(policy=message.policy.clone(utf8=beyond)).replace(b"\n", b"\r\n")
     server = mail_server()
     refused = server.sendmail(sender, receivers, data, ["SMTPUTF8"] if beyond else [])
-    with suppress(OSError):  # what was accepted, is
+    with suppress(OSError):  # the mail has been accepted already
         server.quit()
     if refused:  # some of them: had it been all, this would have been raised before
         raise smtplib.SMTPRecipientsRefused(refused)
@@ -801,7 +793,7 @@ def in_words(error: BaseException) -> str:
         return str(error)
     causes: List[Any] = []
     cause: Any = error
-    # No further than a Failure: that was only being handled, as when its answer can't be kept.
+    # A Failure is no cause of an error that came up while it was handled, in reject() for example.
     while cause and not isinstance(cause, Failure):
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
@@ -816,14 +808,13 @@ def in_words(error: BaseException) -> str:
 
 def words_of_system(error: Any) -> str:
     """Say what the system calls an error, where, and what helps."""
-    if not getattr(error, "strerror", ""):
-        if type(error) is not OSError:
-            return "an unforeseen fault"
-        # So requests tells of missing certificates.
+    if type(error) is OSError and not error.strerror:  # by which requests means: no such bundle
         path = os.getenv("REQUESTS_CA_BUNDLE") or os.getenv("CURL_CA_BUNDLE")
         missing = f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there: {path}"
         return f"{missing}; ask this machine's administrator"
-    text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    if not getattr(error, "strerror", ""):
+        return "an unforeseen fault"
+    text = f"{error.strerror}: {error.filename}" if error.filename else f"{error.strerror}"
     if error.errno == errno.ENOSPC:
         text += "; make room"
         if exists("rejected"):
@@ -850,26 +841,26 @@ def main(arguments: Optional[List[str]] = None) -> int:
         write_out(sys.stderr, f"{complaint}\n")
         return 2
     start_log()
-    heed_signals(stop, 0)  # with no limit of time, but for a monthly run
+    heed_signals(stop, 0)  # without an alarm: only a monthly run has a limit of time
     if options.test_notifications:
-        outcome = outcome_of(try_channels)._replace(page=None, subject=None)
+        outcome = outcome_of(try_channels)  # which has told people itself
+        (log.error if outcome.code else log.info)(outcome.text)
     else:
         outcome = outcome_of(verify if options.verify else monthly_run)
-    if not outcome.told:
-        tell(outcome)
+        if not outcome.told:
+            tell(outcome)
     return outcome.code
 
 
 def outcome_of(job: Callable[[], Outcome]) -> Outcome:
-    """Do a job, turn what ends it into an outcome, and pass signals over from then on."""
-    code = 1
+    """Do a job and return its outcome, whatever ends it; signals do nothing from then on."""
     try:
         try:
             return job()
-        finally:  # inside of the other try, as Stopped may come here, too
-            pass_signals_over()
-    except Stopped as stopped:
-        text, code = stopped.args
+        finally:  # a signal that comes before this is done raises Stopped, which is caught below
+            ignore_signals()
+    except Stopped:
+        ignore_signals()  # again, as Stopped may have kept the other one from its end
     except Failure as failure:
         text = str(failure)
     except OSError as error:
@@ -879,7 +870,7 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{basename(last.filename)}, line {last.lineno}"
         text = f"An unforeseen fault in {where}; no dataset was damaged; {REPORT}"
-    pass_signals_over()  # again, as Stopped may have ended the one above half-way
+    text, code = stopped[0].args if stopped else (text, 1)
     text += f". To try again: {command()}"
     return Outcome(code, text, page="/fail", subject="the archiver failed")
 
@@ -937,11 +928,12 @@ def addresses(text: str) -> str:
 
 def path_from_here(path: str) -> str:
     """Return a path that is absolute; a relative one starts from the script's folder."""
+    os.fsencode(path)  # raises a ValueError if the system can't have such a name
     return join(dirname(SCRIPT), os.path.expanduser(path))
 
 
 def readable(text: str) -> str:
-    """Return a text as UTF-8, of which Python 3.6 under cron, for one, has decoded only ASCII."""
+    """Return a text decoded from UTF-8, of which Python 3.6 under cron decodes ASCII only."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -953,11 +945,12 @@ RULES: Any = [
     ("HEALTHCHECKS_URL WEBHOOK_URL", f"({URL})?", web_url, "an http(s):// address"),
     ("SMTP_URL", "(smtps?://[^/]+/?)?", web_url, "an smtp(s):// address, with %2F for a / in it"),
     ("EMAIL_FROM EMAIL_TO", r"[^;\r\n]*", addresses, "an email address, or several with commas"),
-    ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", ".+", path_from_here, "a path"),
+    ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", ".+", path_from_here,
+     "a path, in letters that this system's locale has"),
     ("LOG_LEVEL", "(?i)DEBUG|INFO|WARNING|ERROR|CRITICAL", str.upper,
      "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
     ("ARCHIVE_FILENAME_PREFIX", "([A-Za-z0-9_-][A-Za-z0-9_. -]{0,99})?", str,
-     "at most 100 letters, digits, _ and -, and behind the first also dots and spaces"),
+     "at most 100 letters, digits, _ and -, and after the first also dots and spaces"),
     ("CHUNK_SIZE ATTEMPTS", "[1-9][0-9]{0,8}", int, "a whole number from 1 to 999999999"),
     ("CONNECT_TIMEOUT READ_TIMEOUT MAX_RUNTIME", f"(?![0.]+$){SECONDS}", float,
      "a number of seconds above 0 and below 1000000"),
@@ -967,14 +960,13 @@ RULES: Any = [
 
 # ---- Signals ------------------------------------------------------------------------------------
 
-# - The first of these ends the run, by raising Stopped: Ctrl-C, SIGTERM, a hang-up, and the alarm
-#   that MAX_RUNTIME sets. From then on, the others but for the alarm do nothing, so that they don't
-#   disturb the ending.
-# - None does anything once a dataset is published, and while people are told.
-# - One that was ignored when the script started (by nohup, for one) stays ignored.
-# - What is raised while Python runs a destructor is lost. So the alarm comes again, every 10 s,
-#   until the run has ended; also behind an interrupt, which may have been lost in the same way.
-# - Windows has no alarm: there the Task Scheduler ends a run that takes too long.
+# - Ctrl-C, SIGTERM, a hang-up and the alarm, which comes after MAX_RUNTIME, end the run: stop()
+#   raises Stopped. From then on the first three do nothing, so that they can't disturb the ending.
+# - An exception is lost if it is raised in a destructor, or if another one takes its place. So an
+#   alarm comes again after 10 s, and every 10 s, until the run has ended.
+# - Once a dataset is published, and while people are told, none of the four does anything.
+# - A signal that was ignored when the script started (by nohup, for example) stays ignored.
+# - Windows has no alarm; there the Task Scheduler ends a run that takes too long.
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # of which Windows lacks the last
 SIGNALS = [
@@ -986,6 +978,11 @@ class Stopped(BaseException):
     """A signal ends the run; args: words and exit code. urllib3 would swallow an Exception."""
 
 
+# The first of these is why the run ends. It is kept, since the objects in its traceback could hang
+# when Python destroys them, and people would not be told.
+stopped: List[Stopped] = []
+
+
 def heed_signals(handler: Any, seconds: float) -> None:
     """Give the signals a handler, and let the alarm come in so many seconds; with 0, never."""
     for number in SIGNALS:
@@ -995,20 +992,22 @@ def heed_signals(handler: Any, seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds, 10)
 
 
-def pass_signals_over() -> None:
+def ignore_signals() -> None:
     """Let signals do nothing from now on, nor the alarm, not even when Python itself ends."""
     heed_signals(signal.SIG_IGN, 0)
 
 
 def stop(number: int, _frame: Any) -> None:
     """Handle a signal: end the run."""
-    for one in SIGNALS:
-        # Not SIG_IGN: where two come at once, Python would complain that it can't call that.
-        signal.signal(one, lambda *_: None)
+    if stopped and number in SIGNALS:  # it must not disturb the ending
+        return
+    heed_signals(stop, 10)
     left = "the archive is as it was, and no temporary file is left"
+    reason = Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; you can raise that; {left}", 1)
     if number in SIGNALS:
-        raise Stopped(f"Interrupted by {signal.Signals(number).name}; {left}", 128 + number)
-    raise Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; you can raise that; {left}", 1)
+        reason = Stopped(f"Interrupted by {signal.Signals(number).name}; {left}", 128 + number)
+    stopped.append(reason)
+    raise stopped[0]
 
 
 # ---- The log, and what people see ---------------------------------------------------------------
@@ -1031,11 +1030,12 @@ console = Lines()
 
 def start_log() -> None:
     """Open the log; on a terminal show it there, too, and elsewhere only errors."""
-    sys.unraisablehook = lambda *_: None  # what a signal left half-made makes noise in vain
+    # A signal may leave objects half-made, and Python would complain about these on stderr.
+    sys.unraisablehook = lambda *_: None
     layout = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s")
     console.setFormatter(layout if WATCHED else None)
     console.setLevel(min(getattr(logging, LOG_LEVEL), logging.INFO) if WATCHED else logging.ERROR)
-    log.setLevel(logging.DEBUG)
+    log.setLevel("DEBUG")
     log.addHandler(console)
     try:
         file = Lines(LOG_LEVEL)
@@ -1087,20 +1087,20 @@ def archive_locked() -> Iterator[None]:
                 f"Another run is at work in {STORAGE_DIR}; this one stopped and changed nothing"
             ) from None
         except OSError:  # ENOLCK, ENOSYS, EOPNOTSUPP
-            text = f"The file system of {STORAGE_DIR} gives no lock; set STORAGE_DIR to another one"
-            raise Failure(text) from None
+            raise Failure(
+                f"The file system of {STORAGE_DIR} gives no lock; set STORAGE_DIR to another one"
+            ) from None
         remove_leftovers()  # of a run that was killed
         try:
             yield
         finally:
-            with suppress(OSError):  # then the next run does it
-                remove_leftovers()
+            remove_leftovers()
 
 
 def remove_leftovers() -> None:
-    """Remove the temporary files, if there are any; raises OSError."""
+    """Remove the temporary files."""
     for folder in (".", dirname(LAST_CHECKSUM_FILE)):
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(OSError):  # there is none; if it can't be removed, the next run tries again
             os.remove(join(folder, PART))
 
 

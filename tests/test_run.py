@@ -149,6 +149,19 @@ def test_presence_dates(fresh: Archiver, dates: Any, newest: str, passed_over: i
     assert warnings == ([str(passed_over)] if passed_over else [])
 
 
+def test_a_presence_date_that_is_deep_is_passed_over(fresh: Archiver) -> None:
+    """As deep as check() lets it be, which is deeper than Python can write it out."""
+    deep = b"[" * 990 + b"]" * 990
+    dated = as_json([{"presences": [{"presence_date": "2026-02-28"}, {"presence_date": 7}]}])
+    data = dated.replace(b"7", deep)
+    fresh.api.on(WORKS, answer(data))
+    result = fresh.run()
+    assert (result.code, result.err) == (0, "")
+    assert fresh.datasets() == {"Complete_lumiere_COE_2026-02-28.json": data}
+    assert "1 works, 2 presences" in result.out
+    assert "WARNING: 1 presences have no usable presence_date." in result.out
+
+
 def test_dates_missing_in_the_earlier_dataset_are_no_news(fresh: Archiver) -> None:
     """It is read again for the differences, but a warning speaks of the new one only."""
     for day, warned in (("2026-06-30", 1), ("2026-09-30", 2)):
