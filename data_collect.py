@@ -214,9 +214,8 @@ def judge(response: requests.Response, **_: Any) -> None:
     text = f"{shown(response.url)} answered with status {status}"
     wait = seconds_until(response.headers.get("Retry-After", ""))
     if wait > MAX_RUNTIME:
-        text += (
-            f" and wants to be left alone for {wait / 86400:.1f} days: wait, or ask its operator"
-        )
+        days = f"{wait / 86400:.1f} days"
+        text += f" and wants to be left alone for {days}: wait, or ask its operator"
     elif lost_post and target:
         new = shown(urljoin(response.url, target))
         text += f" and names '{new}': set LUMIERE_DATA_API_URL to it in settings.env"
@@ -256,7 +255,7 @@ def receive(codes: List[str]) -> "Edition":
         is_last = dataset.hash in last.lower()
         same_size = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
         if is_last and same_size:
-            # The file is not hashed: that would cost most months half a run, and verify() does it.
+            # The usual month. To hash that file would double its cost, and verify() does it.
             return dataset._replace(path=same_size[0])
         file.flush()
         sync(file.fileno())
@@ -264,7 +263,7 @@ def receive(codes: List[str]) -> "Edition":
         dataset = check(PART, dataset)
     except Failure as failure:
         raise reject(dataset, failure) from None
-    for name in same_size:
+    for name in same_size:  # it may be an earlier edition, or the note of the last one was lost
         if md5_of(name) == dataset.hash:
             return dataset._replace(path=name)
     if is_last:
@@ -367,8 +366,8 @@ def check(path: str, edition: "Edition") -> "Edition":
 def vet(path: str) -> bytes:
     """Return the first byte of a text without what ijson can't bear; raises Failure, OSError."""
     # ijson's memory grows with the square of the open brackets, to 25 GB for 100,000. Its C backend
-    # can crash at a number of 66,000 digits, and takes \v and \f for white space. All this is not
-    # done while ijson reads, since its pure-Python backend would print what read() raises.
+    # can crash at a number of 66,000 digits, and takes \v and \f for white space. This needs a
+    # pass of its own: what is raised while it reads, ijson's pure-Python backend prints.
     start = b""
     for block in blocks_of(path):
         start = start or block.lstrip()[:1]
@@ -377,7 +376,7 @@ def vet(path: str) -> bytes:
         brackets = block.translate(None, ALL_BUT_BRACKETS)
         if b"[" * 1000 in brackets.replace(b"{", b"["):  # 1,000 are opened, and none is closed
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
-        # Wherever 2,000 digits stand in a block, they fill one of these windows.
+        # 2,000 digits in a row always fill one of these windows.
         if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
             raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
@@ -514,8 +513,8 @@ ROW = r"""(?x)
     .+Z \n                   # created
     \d+ \n                   # bytes
     [0-9a-f]{32} \n          # hash
-    (\d{1,15} \n \d{1,15} | \n)  # works and presences, or neither
-    \n .* \n .* \n .*        # countries, source, software
+    (\d{1,15} \n \d{1,15} | \n) \n  # works and presences, or two empty fields
+    .* \n .* \n .*           # countries, source, software
 """
 
 
@@ -543,8 +542,8 @@ class Ledger(Dict[str, Edition]):
             replace_text("editions.csv", table.getvalue())
         text = ""
         for line in read_text("MD5SUMS").split("\n"):
-            # The line of a dataset stays even if that is lost: verify() must report it. The line of
-            # another file stays as long as the file. A torn line names neither of the two.
+            # A line stays if it names a dataset, even a lost one, for verify() to report it; or any
+            # file that exists, as somebody may have added that. What is torn goes.
             kept = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
             if kept or line.startswith("#"):
                 text += f"{line}\n"
@@ -616,6 +615,13 @@ def md5_of(path: str) -> str:
 # ---- Tell people --------------------------------------------------------------------------------
 
 TELL_TIMEOUT = 35  # seconds for all channels together: a mail server may take 30 to greet
+untold: List[str] = []  # warnings, until people are told of them
+
+
+def warn(text: str) -> None:
+    """Log what somebody should know although the run goes well, and let tell() tell it."""
+    untold.append(text)
+    log.warning(text)
 
 
 def tell(outcome: Outcome) -> None:
@@ -623,10 +629,10 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    console.setLevel("WARNING")  # a channel that fails now can be told on stderr only
+    console.setLevel("WARNING")  # not only errors: if a channel fails now, only stderr can tell it
     subject = outcome.subject or ("something looks wrong" if warnings else "")
     text = readable(f"{outcome.text}\n{warnings}")
-    if subject and not WATCHED:  # then cron mails it; a failure has gone to stderr, with the log
+    if subject and not WATCHED:  # cron mails stdout, and stderr, where the log has shown a failure
         write_out(sys.stdout, warnings if outcome.code else text)
     send(text.rstrip(), outcome.page, subject)
 
@@ -800,7 +806,8 @@ def in_words(error: BaseException) -> str:
     for kinds, words in WORDS:
         if any(isinstance(cause, kinds) for cause in causes):
             return str(words.format(**globals()))
-    if isinstance(error, smtplib.SMTPException):  # "(550, b'5.1.1 …')" becomes "550, 5.1.1 …"
+    # Without [Errno n], escapes, brackets, quotes and their b: "(550, b'No')" becomes "550, No".
+    if isinstance(error, smtplib.SMTPException):
         said = re.sub(r"\[Errno \d+\]|\\[nr]?|[(){}\"']|\bb(?=[\"'])", " ", str(error))
         return f"it said: {' '.join(said.split())}"
     return words_of_system(causes[-1])
@@ -850,29 +857,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
         if not outcome.told:
             tell(outcome)
     return outcome.code
-
-
-def outcome_of(job: Callable[[], Outcome]) -> Outcome:
-    """Do a job and return its outcome, whatever ends it; signals do nothing from then on."""
-    try:
-        try:
-            return job()
-        finally:  # a signal that comes before this is done raises Stopped, which is caught below
-            ignore_signals()
-    except Stopped:
-        ignore_signals()  # again, as Stopped may have kept the other one from its end
-    except Failure as failure:
-        text = str(failure)
-    except OSError as error:
-        text = f"Could not go on in {STORAGE_DIR}: {in_words(error)}; no dataset was damaged. "
-        text += "If it lasts, ask this machine's administrator"
-    except Exception as error:  # whose own text may hold a secret
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{basename(last.filename)}, line {last.lineno}"
-        text = f"An unforeseen fault in {where}; no dataset was damaged; {REPORT}"
-    text, code = stopped[0].args if stopped else (text, 1)
-    text += f". To try again: {command()}"
-    return Outcome(code, text, page="/fail", subject="the archiver failed")
 
 
 def command() -> str:
@@ -945,8 +929,7 @@ RULES: Any = [
     ("HEALTHCHECKS_URL WEBHOOK_URL", f"({URL})?", web_url, "an http(s):// address"),
     ("SMTP_URL", "(smtps?://[^/]+/?)?", web_url, "an smtp(s):// address, with %2F for a / in it"),
     ("EMAIL_FROM EMAIL_TO", r"[^;\r\n]*", addresses, "an email address, or several with commas"),
-    ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", ".+", path_from_here,
-     "a path, in letters that this system's locale has"),
+    ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", ".+", path_from_here, "a path, here in ASCII"),
     ("LOG_LEVEL", "(?i)DEBUG|INFO|WARNING|ERROR|CRITICAL", str.upper,
      "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
     ("ARCHIVE_FILENAME_PREFIX", "([A-Za-z0-9_-][A-Za-z0-9_. -]{0,99})?", str,
@@ -958,7 +941,7 @@ RULES: Any = [
     ("STALE_DAYS", "[0-9]{1,5}", int, "a whole number of days below 100000"),
 ]  # fmt: skip
 
-# ---- Signals ------------------------------------------------------------------------------------
+# ---- Signals, and how a run ends ----------------------------------------------------------------
 
 # - Ctrl-C, SIGTERM, a hang-up and the alarm, which comes after MAX_RUNTIME, end the run: stop()
 #   raises Stopped. From then on the first three do nothing, so that they can't disturb the ending.
@@ -978,8 +961,7 @@ class Stopped(BaseException):
     """A signal ends the run; args: words and exit code. urllib3 would swallow an Exception."""
 
 
-# The first of these is why the run ends. It is kept, since the objects in its traceback could hang
-# when Python destroys them, and people would not be told.
+# The first is why the run ends. It is kept, as what its traceback holds can hang when it is freed.
 stopped: List[Stopped] = []
 
 
@@ -1010,10 +992,34 @@ def stop(number: int, _frame: Any) -> None:
     raise stopped[0]
 
 
+def outcome_of(job: Callable[[], Outcome]) -> Outcome:
+    """Do a job and return its outcome, whatever ends it; signals do nothing from then on."""
+    code = 1
+    try:
+        try:
+            return job()
+        finally:  # a signal that comes before this is done raises Stopped, which is caught below
+            ignore_signals()
+    except Stopped:
+        ignore_signals()  # once more: Stopped may have cut the call above short
+    except Failure as failure:
+        text = str(failure)
+    except OSError as error:
+        text = f"Could not go on in {STORAGE_DIR}: {in_words(error)}; no dataset was damaged. "
+        text += "If it lasts, ask this machine's administrator"
+    except Exception as error:  # whose own text may hold a secret
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{basename(last.filename)}, line {last.lineno}"
+        text = f"An unforeseen fault in {where}; no dataset was damaged; {REPORT}"
+    if stopped:  # then this is the reason, even if another error took its place
+        text, code = stopped[0].args
+    text += f". To try again: {command()}"
+    return Outcome(code, text, page="/fail", subject="the archiver failed")
+
+
 # ---- The log, and what people see ---------------------------------------------------------------
 
 log = logging.getLogger("data_collect")  # not the root: urllib3's DEBUG lines hold whole addresses
-untold: List[str] = []  # warnings, until people are told of them
 
 
 class Lines(logging.Handler):
@@ -1044,12 +1050,6 @@ def start_log() -> None:
         log.addHandler(file)
     except OSError as error:
         warn(f"The log {LOG_FILE} can't be opened: {in_words(error)}.")
-
-
-def warn(text: str) -> None:
-    """Log what somebody should know although the run goes well, and let tell() tell it."""
-    untold.append(text)
-    log.warning(text)
 
 
 def write_out(stream: Any, text: str) -> None:
@@ -1114,7 +1114,7 @@ def dataset_names() -> List[str]:
 
 
 def read_text(path: str) -> str:
-    """Read a small text file, without what torn and foreign ones hold; raises OSError."""
+    """Read a small text file, "" if there is none, without NULs and CRs; raises OSError."""
     return contents_of(path).decode(*ENCODING).replace("\0", "").replace("\r", "\n")
 
 
