@@ -390,10 +390,12 @@ def works_in(path: str) -> Iterator[Any]:
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
     try:
         yield from items(source, "item")
+        return
     except OSError:
         raise
     except Exception:  # JSONError or ValueError; ArithmeticError, SystemError, MemoryError
-        raise Failure(NOT_JSON, curable=True) from None
+        pass  # what is raised in here would hold on to ijson's memory, which may be all there is
+    raise Failure(NOT_JSON, curable=True)
 
 
 def dates_of(work: Any) -> List[str]:
@@ -482,7 +484,7 @@ def note_down(outcome: Outcome, ledger: "Ledger") -> None:
     """List what was archived, now that people have been told of it; raises OSError."""
     try:
         ledger.save()
-    except OSError:
+    except Exception:  # OSError, or MemoryError
         if not outcome.code:  # if the run has failed anyway, people know that
             raise
     if outcome.md5:
@@ -1107,9 +1109,7 @@ def remove_leftovers() -> None:
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
     # isfile() says False where there is an I/O error, so it is asked about links only.
-    files = [
-        one.name for one in os.scandir(".") if one.is_file(follow_symlinks=False) or isfile(one)
-    ]
+    files = [it.name for it in os.scandir(".") if it.is_file(follow_symlinks=False) or isfile(it)]
     return sorted(filter(re.compile(r"[^.].*\.json").fullmatch, files))
 
 
