@@ -250,12 +250,12 @@ def receive(codes: List[str]) -> "Edition":
     with open(PART, "wb") as file:  # if it isn't moved, archive_locked() removes it at the end
         dataset = download(codes, file)
         last = ""
-        with suppress(OSError):  # note_down() will meet it again
+        with suppress(OSError):  # if it can't be read, note_down() will meet that again
             last = read_text(LAST_CHECKSUM_FILE)
         is_last = dataset.hash in last.lower()
         same_size = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
         if is_last and same_size:
-            # The usual month. To hash that file would double its cost, and verify() does it.
+            # The usual month. To hash the archived file, too, would double its cost; verify() does.
             return dataset._replace(path=same_size[0])
         file.flush()
         sync(file.fileno())
@@ -323,7 +323,7 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 def reject(answer: "Edition", failure: Failure) -> Failure:
     """Keep an answer that is no dataset; return a failure that says where. Raises OSError."""
     os.makedirs("rejected", exist_ok=True)
-    not_json = failure.curable  # or cut short; JSON of another form can't be cured by time
+    not_json = failure.curable  # what check() calls curable is no JSON, or was cut short
     kept = join("rejected", f"{answer.hash}{'.txt' if not_json else '.json'}")
     if not_json and not exists(kept):
         with suppress(OSError):  # what can't be removed must not cost us the new one
@@ -354,7 +354,7 @@ def check(path: str, edition: "Edition") -> "Edition":
         presences += len(dates)
         undated += dates.count("")
         newest = max([newest, *dates])
-    if not works or start != b"[":  # in an object, ijson would find the key "item"
+    if not works or start != b"[":  # works_in() finds some in {"item": …}, too
         raise Failure(f"not an array of works{NEW_FORM}")
     if not newest:
         raise Failure(f"an array of works without any usable presence_date{NEW_FORM}")
@@ -366,17 +366,17 @@ def check(path: str, edition: "Edition") -> "Edition":
 def vet(path: str) -> bytes:
     """Return the first byte of a text without what ijson can't bear; raises Failure, OSError."""
     # ijson's memory grows with the square of the open brackets, to 25 GB for 100,000. Its C backend
-    # can crash at a number of 66,000 digits, and takes \v and \f for white space. This needs a
-    # pass of its own: what is raised while it reads, ijson's pure-Python backend prints.
+    # can crash at a number of 66,000 digits, and takes \v and \f for white space. The file is read
+    # once more for this, as an error raised in the read() that ijson calls would be printed, too.
     start = b""
     for block in blocks_of(path):
         start = start or block.lstrip()[:1]
         if b"\v" in block or b"\f" in block:
             raise Failure(NOT_JSON, curable=True)
         brackets = block.translate(None, ALL_BUT_BRACKETS)
-        if b"[" * 1000 in brackets.replace(b"{", b"["):  # 1,000 are opened, and none is closed
+        if b"[" * 1000 in brackets.replace(b"{", b"["):  # 1,000 opening ones in a row
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
-        # 2,000 digits in a row always fill one of these windows.
+        # A number of 66,000 digits fills some of these windows of 1,000.
         if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
             raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
@@ -420,8 +420,8 @@ def day_of(text: str) -> str:
 
 def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     """Give a dataset that was received and checked its name in the archive; raises OSError."""
-    # A name is taken by a file, or by the row of other contents, even if these are lost. A lost
-    # dataset that comes again gets its old name, and keeps its row.
+    # A name is free if no file has it, and no row gives it to other contents. So a dataset that was
+    # lost and comes again gets its old name; and setdefault(), below, keeps its old row.
     taken = [row.path for row in ledger.values() if row.hash != dataset.hash]
     taken = [name.lower() for name in taken + os.listdir(".")]  # file systems may ignore the case
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
@@ -446,8 +446,8 @@ def compared(edition: "Edition", ledger: "Ledger") -> str:
     """Describe an edition and how it differs from the one before; warn if a tenth is gone."""
     rows = [row for row in ledger.values() if row.works and row.hash != edition.hash]
     rows = [row for row in rows if row.presence_date <= edition.presence_date] or rows
-    # Of equal dates the last row counts, and max() takes the first: so the rows are reversed. The
-    # very first edition is compared with itself.
+    # The latest date that is not later than this edition's, or else the latest of all; among equal
+    # dates the last row, as max() takes the first of the reversed ones.
     other = max(reversed(rows), key=lambda row: row.presence_date, default=edition)
     text = f"{int(edition.bytes):,} bytes"
     for what in ("works", "presences"):
@@ -532,7 +532,7 @@ class Ledger(Dict[str, Edition]):
                 if re.fullmatch(ROW, "\n".join(fields)):
                     self[fields[0]] = Edition(*fields)
         except OSError as error:
-            self.trouble = error
+            self.trouble = error  # the list is there, but can't be read
 
     def save(self) -> None:
         """Write the archive's lists durably; raises OSError."""
@@ -631,10 +631,10 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    console.setLevel("WARNING")  # not only errors: if a channel fails now, only stderr can tell it
+    console.setLevel("WARNING")  # stderr has shown errors only; now also a channel that fails
     subject = outcome.subject or ("something looks wrong" if warnings else "")
     text = readable(f"{outcome.text}\n{warnings}")
-    if subject and not WATCHED:  # cron mails stdout, and stderr, where the log has shown a failure
+    if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
         write_out(sys.stdout, warnings if outcome.code else text)
     send(text.rstrip(), outcome.page, subject)
 
@@ -801,7 +801,7 @@ def in_words(error: BaseException) -> str:
         return str(error)
     causes: List[Any] = []
     cause: Any = error
-    # A Failure is no cause of an error that came up while it was handled, in reject() for example.
+    # Not beyond a Failure: the error came up while that was handled, as in reject() on a full disk.
     while cause and not isinstance(cause, Failure):
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
@@ -963,7 +963,7 @@ class Stopped(BaseException):
     """A signal ends the run; args: words and exit code. urllib3 would swallow an Exception."""
 
 
-# The first is why the run ends. It is kept, as what its traceback holds can hang when it is freed.
+# The first is why the run ends. It stays alive here: closing what its traceback holds can hang.
 stopped: List[Stopped] = []
 
 
