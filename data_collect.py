@@ -403,7 +403,7 @@ def dates_of(work: Any) -> List[str]:
     presences = work.get("presences") if isinstance(work, dict) else None
     if not isinstance(presences, list):
         return []
-    dates = [one.get("presence_date") if isinstance(one, dict) else "" for one in presences]
+    dates = (one.get("presence_date") if isinstance(one, dict) else "" for one in presences)
     return [day_of(date) if isinstance(date, str) else "" for date in dates]
 
 
