@@ -348,13 +348,12 @@ def check(path: str, edition: "Edition") -> "Edition":
     start = vet(path)
     works = presences = undated = 0
     newest = ""
-    for work in works_in(path):
-        dates = dates_of(work)
+    for days in days_in(path):
         works += 1
-        presences += len(dates)
-        undated += dates.count("")
-        newest = max([newest, *dates])
-    if not works or start != b"[":  # works_in() finds some in {"item": …}, too
+        presences += len(days)
+        undated += days.count("")
+        newest = max(newest, max(days, default=""))
+    if not works or start != b"[":  # days_in() finds some in {"item": …}, too
         raise Failure(f"not an array of works{NEW_FORM}")
     if not newest:
         raise Failure(f"an array of works without any usable presence_date{NEW_FORM}")
@@ -382,14 +381,15 @@ def vet(path: str) -> bytes:
     return start
 
 
-def works_in(path: str) -> Iterator[Any]:
-    """Yield the works of a dataset; raises OSError, and Failure where it stops being JSON."""
+def days_in(path: str) -> Iterator[List[str]]:
+    """Yield days_of() each work of a dataset; raises OSError, and Failure where it's no JSON."""
     # Without the line feed, ijson's C backend forgives a string that begins after the array.
     blocks = itertools.chain(blocks_of(path), [b"\n"])
     # ijson takes this for a file: its blocks may have any size, and reading 0 bytes tells the type.
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
     try:
-        yield from items(source, "item")
+        for work in items(source, "item"):
+            yield days_of(work)
         return
     except OSError:
         raise
@@ -398,7 +398,7 @@ def works_in(path: str) -> Iterator[Any]:
     raise Failure(NOT_JSON, curable=True)
 
 
-def dates_of(work: Any) -> List[str]:
+def days_of(work: Any) -> List[str]:
     """List the day of each presence of a work, "" where it has none that is usable."""
     presences = work.get("presences") if isinstance(work, dict) else None
     if not isinstance(presences, list):
@@ -807,7 +807,7 @@ def in_words(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__
     for kinds, words in WORDS:
         if any(isinstance(cause, kinds) for cause in causes):
-            return str(words.format(**globals()))
+            return f"{words.format(**globals())}"
     # Without [Errno n], escapes, brackets, quotes and their b: "(550, b'No')" becomes "550, No".
     if isinstance(error, smtplib.SMTPException):
         said = re.sub(r"\[Errno \d+\]|\\[nr]?|[(){}\"']|\bb(?=[\"'])", " ", str(error))
