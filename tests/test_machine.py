@@ -23,6 +23,7 @@ from conftest import (
     ROOT,
     WORKS,
     Archiver,
+    Result,
     archived,
     assert_one_sentence,
     assert_recovers,
@@ -112,6 +113,13 @@ def test_taking_over_ends_when_told_to(used: Archiver, limit: str) -> None:
     assert used.api.requests == []
 
 
+def run_code(code: str) -> Result:
+    """Run code that imports the module, in a process of its own, to its end."""
+    command = [sys.executable, "-B", "-c", code]
+    pipe = subprocess.PIPE
+    return finish(subprocess.Popen(command, cwd=str(ROOT), stdout=pipe, stderr=pipe))
+
+
 @posix
 def test_an_alarm_that_python_dropped_rings_again() -> None:
     """What is raised in a destructor is dropped; then the run must still end."""
@@ -119,9 +127,7 @@ def test_an_alarm_that_python_dropped_rings_again() -> None:
     code += "class Drops:\n    def __del__(self):\n        time.sleep(60)\n"
     code += "archiver.heed_signals(archiver.stop, 0.1)\nDrops()\ntime.sleep(60)\n"
     started = time.monotonic()
-    command = [sys.executable, "-B", "-c", code]
-    child = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert "Stopped: ('Not done in MAX_RUNTIME" in finish(child).err
+    assert "Stopped: ('Not done in MAX_RUNTIME" in run_code(code).err
     assert 10 < time.monotonic() - started < 30
 
 
@@ -131,9 +137,7 @@ def test_an_interrupt_that_python_dropped_comes_again() -> None:
     code += "class Drops:\n    def __del__(self):\n        os.kill(os.getpid(), 15)\n"
     code += "archiver.heed_signals(archiver.stop, 1000)\nDrops()\ntime.sleep(60)\n"
     started = time.monotonic()
-    command = [sys.executable, "-B", "-c", code]
-    child = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    result = finish(child)
+    result = run_code(code)
     assert result.code == 1
     assert result.err.count("Stopped: ('Interrupted by SIGTERM") == 2
     assert 10 <= time.monotonic() - started < 30
@@ -167,9 +171,7 @@ os._exit(0)
 @posix
 @pytest.mark.parametrize("error", ["", "RuntimeError", "OSError"])
 def test_an_interrupt_in_an_odd_place_is_told_first(error: str) -> None:
-    command = [sys.executable, "-B", "-c", HIT.replace("{error}", error)]
-    child = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert finish(child) == (0, "143 Interrupted by SIGTERM\n", "")
+    assert run_code(HIT.replace("{error}", error)) == (0, "143 Interrupted by SIGTERM\n", "")
 
 
 @posix
@@ -178,9 +180,7 @@ def test_an_interrupt_behind_the_alarm_is_passed_over() -> None:
     code += "archiver.heed_signals(archiver.stop, 0.1)\n"
     code += "try:\n    time.sleep(60)\n"
     code += "except archiver.Stopped:\n    os.kill(os.getpid(), 15)\n    print('went on')\n"
-    command = [sys.executable, "-B", "-c", code]
-    child = subprocess.Popen(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert finish(child) == (0, "went on\n", "")
+    assert run_code(code) == (0, "went on\n", "")
 
 
 @posix
