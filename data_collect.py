@@ -10,8 +10,8 @@ new dataset is checked to its last byte and gets its name in archive/. Then peop
 over the channels that are set, and it is listed in editions.csv and MD5SUMS.
 
 What a run puts into archive/*.json is a whole dataset, and is never overwritten. An answer
-that is no dataset is kept in archive/rejected/. A run that fails or is killed, at any point,
-leaves the datasets as they were.
+that is no dataset is kept in archive/rejected/ (of those that are no JSON, the last two). A
+run that fails or is killed, at any point, leaves the datasets as they were.
 
 Settings are the constants at the top of the script; LUMIERE_<NAME> in the environment
 takes precedence. The README keeps them in settings.env; with it, a run and a check by hand:
@@ -67,7 +67,7 @@ except Exception:  # an environment that is gone, or a file beside the script th
 
 DATA_API_URL = "https://lumierevod.obs.coe.int/api/works"
 COUNTRY_CODE_API_URL = "https://lumierevod.obs.coe.int/api/countries"
-STORAGE_DIR = "archive"  # a relative path is taken from this script's folder
+STORAGE_DIR = "archive"  # load_settings() puts this script's folder before this and the next two
 LAST_CHECKSUM_FILE = "last_checksum.txt"
 LOG_FILE = "archiver.log"
 LOG_LEVEL = "INFO"  # DEBUG, INFO, WARNING, ERROR or CRITICAL
@@ -88,14 +88,17 @@ EMAIL_TO = ""  # one address, or several with commas between
 # ---- One run ------------------------------------------------------------------------------------
 
 
+# A dataset grows in a hidden temporary file, and gets its name when it is checked and synced. Then
+# people are told, then it is listed in editions.csv and MD5SUMS, and last its MD5 is noted. So a
+# run may be killed at any point: a dataset without a row is told and listed by the next run.
 def monthly_run() -> "Outcome":
     """Archive the API's dataset, tell people what came of it, and only then note it down."""
     heed_signals(stop, MAX_RUNTIME)
-    # If the run is killed before it has told people, take_over() does that in the next one. What
-    # fails in archive_dataset() is told here; what fails around it, such as the lock, in main().
     with archive_locked():  # in here, the current folder is the archive
         ledger = Ledger()
-        outcome = outcome_of(lambda: archive_dataset(ledger))  # signals do nothing from here on
+        # An error or a signal that ends archive_dataset() becomes an outcome, too. main() does the
+        # same around this whole function, for an error in the lock or in noting down.
+        outcome = outcome_of(lambda: archive_dataset(ledger))
         tell(outcome)
         note_down(outcome, ledger)
         return outcome._replace(told=True)
@@ -105,7 +108,7 @@ def archive_dataset(ledger: "Ledger") -> "Outcome":
     """Ask, receive, compare, check and publish; raises Failure, OSError or Stopped."""
     log.info(f"Run started; the archive is {STORAGE_DIR}.")
     send("", page="/start", subject="")
-    take_over(ledger)
+    take_over(ledger)  # datasets without a row
     codes = persevere(ask_country_codes)
     warn_of_countries(codes, ledger)
     dataset = persevere(lambda: receive(codes))
@@ -162,7 +165,7 @@ def persevere(attempt: Callable[[], Any]) -> Any:
         try:
             return attempt()
         except Failure as failure:
-            # The longer one: a server that asks for a second each time would use up ATTEMPTS.
+            # A server that asks for one second each time must not use up all attempts in a moment.
             wait = max(delay, failure.wait)
             if not failure.curable or number == ATTEMPTS or wait > MAX_RUNTIME:
                 tried = f" (attempt {number} of {ATTEMPTS}: try later)" if number > 1 else ""
@@ -198,7 +201,7 @@ def ask(method: str, url: str, **more: Any) -> requests.Response:
     except Exception as error:  # of requests or, after a redirect, of urllib3
         curable = not isinstance(error, (ValueError, requests.TooManyRedirects))
         raise Failure(f"{shown(url)} could not be asked: {in_words(error)}", curable) from None
-    # Without this, urllib3 1.26 takes a body that is shorter than its Content-Length for whole.
+    # For works, which are yet to come: urllib3 1.26 would take a part of Content-Length for all.
     response.raw.enforce_content_length = True
     return response
 
@@ -226,12 +229,11 @@ def judge(response: requests.Response, **_: Any) -> None:
 
 def seconds_until(after: str) -> float:
     """Read a Retry-After header, seconds or a date (RFC 9110, 10.2.3); 0 where it is neither."""
-    try:
+    with suppress(Exception):  # nonsense has many kinds of them
         if after.isdigit():
             return float(after[:9])
         return parsedate_to_datetime(after).timestamp() - time.time()
-    except Exception:  # nonsense has many kinds of them
-        return 0
+    return 0
 
 
 def shown(url: str) -> str:
@@ -309,7 +311,7 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
             if WATCHED and now > drawn_at + 0.25:
                 drawn_at = now
                 rate = size / 1e6 / (now - started)
-                share = f", {response.raw.tell() / length:.0%}" if length else ""  # also if packed
+                share = f", {response.raw.tell() / length:.0%}" if length else ""  # even if packed
                 write_out(sys.stderr, f"\r{size / 1e6:,.1f} MB, {rate:.1f} MB/s{share:<30}")
             yield chunk
     except Exception as error:  # requests 2.27 lets some of urllib3's own through
@@ -326,8 +328,8 @@ def reject(answer: "Edition", failure: Failure) -> Failure:
     not_json = failure.curable  # what check() calls curable is no JSON, or was cut short
     kept = join("rejected", f"{answer.hash}{'.txt' if not_json else '.json'}")
     if not_json and not exists(kept):
-        with suppress(OSError):  # what can't be removed must not cost us the new one
-            # Of the old ones only the newest stays, or bad months would fill the disk.
+        with suppress(OSError):  # what can't be removed must not cost us this answer
+            # Beside this answer only the newest .txt stays, or bad months would fill the disk.
             for path in sorted(glob("rejected/*.txt"), key=getmtime)[:-1]:
                 os.remove(path)
     move(PART, kept)
@@ -363,48 +365,49 @@ def check(path: str, edition: "Edition") -> "Edition":
 
 
 def vet(path: str) -> bytes:
-    """Return the first byte of a text without what ijson can't bear; raises Failure, OSError."""
-    # ijson's memory grows with the square of the open brackets, to 25 GB for 100,000. Its C backend
-    # can crash at a number of 66,000 digits, and takes \v and \f for white space. The file is read
-    # once more for this, as an error raised in the read() that ijson calls would be printed, too.
+    """Return a text's first byte; raises Failure at what ijson can't bear, and OSError."""
+    # ijson's memory grows with the square of the depth of brackets: 25 GB for 100,000. Its C
+    # backend crashes at a number of over 4,300 digits, and takes \v and \f for white space. This is
+    # looked for in a reading of its own, as ijson prints errors that are raised in its read().
     start = b""
     for block in blocks_of(path):
         start = start or block.lstrip()[:1]
         if b"\v" in block or b"\f" in block:
             raise Failure(NOT_JSON, curable=True)
         brackets = block.translate(None, ALL_BUT_BRACKETS)
-        if b"[" * 1000 in brackets.replace(b"{", b"["):  # 1,000 opening ones in a row
+        if b"[" * 1000 in brackets.replace(b"{", b"["):  # a rough test: none closed between
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
-        # A number of 66,000 digits fills some of these windows of 1,000.
+        # 1,999 digits in a row fill one of these pieces; 4,301 do even where two blocks share them.
         if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
             raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
 
 
 def days_in(path: str) -> Iterator[List[str]]:
-    """Yield days_of() each work of a dataset; raises OSError, and Failure where it's no JSON."""
+    """Yield for each work what days_of() says; raises OSError, and Failure where it is no JSON."""
     # Without the line feed, ijson's C backend forgives a string that begins after the array.
     blocks = itertools.chain(blocks_of(path), [b"\n"])
     # ijson takes this for a file: its blocks may have any size, and reading 0 bytes tells the type.
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
     try:
         for work in items(source, "item"):
-            yield days_of(work)
+            yield list(days_of(work))
         return
     except OSError:
         raise
     except Exception:  # JSONError or ValueError; ArithmeticError, SystemError, MemoryError
-        pass  # what is raised in here would hold on to ijson's memory, which may be all there is
+        pass  # a Failure raised in here would keep this error alive, and with it ijson's memory
     raise Failure(NOT_JSON, curable=True)
 
 
-def days_of(work: Any) -> List[str]:
-    """List the day of each presence of a work, "" where it has none that is usable."""
+def days_of(work: Any) -> Iterator[str]:
+    """Yield the day of each presence of a work, "" where it has none that is usable."""
     presences = work.get("presences") if isinstance(work, dict) else None
-    if not isinstance(presences, list):
-        return []
-    dates = (one.get("presence_date") if isinstance(one, dict) else "" for one in presences)
-    return [day_of(date) if isinstance(date, str) else "" for date in dates]
+    for presence in presences if isinstance(presences, list) else []:
+        try:
+            yield day_of(presence["presence_date"])
+        except (KeyError, TypeError):  # it has none, is no object, or its date is no text
+            yield ""
 
 
 @functools.lru_cache(maxsize=1000)  # most are equal, and there are millions
@@ -444,10 +447,10 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
 
 def compared(edition: "Edition", ledger: "Ledger") -> str:
     """Describe an edition and how it differs from the one before; warn if a tenth is gone."""
+    # The one before is that with the latest date up to this edition's, or else the latest of all.
     rows = [row for row in ledger.values() if row.works and row.hash != edition.hash]
     rows = [row for row in rows if row.presence_date <= edition.presence_date] or rows
-    # The latest date that is not later than this edition's, or else the latest of all; among equal
-    # dates the last row, as max() takes the first of the reversed ones.
+    # Of equal dates the last row counts: max() takes the first that it meets.
     other = max(reversed(rows), key=lambda row: row.presence_date, default=edition)
     text = f"{int(edition.bytes):,} bytes"
     for what in ("works", "presences"):
@@ -481,7 +484,7 @@ def warn_if_stale(ledger: "Ledger") -> None:
 
 
 def note_down(outcome: Outcome, ledger: "Ledger") -> None:
-    """List what was archived, now that people have been told of it; raises OSError."""
+    """List what was archived or taken over, now that people know of it; raises OSError."""
     try:
         ledger.save()
     except Exception:  # OSError, or MemoryError
@@ -492,7 +495,7 @@ def note_down(outcome: Outcome, ledger: "Ledger") -> None:
 
 
 class Edition(NamedTuple):
-    """A row of editions.csv, as it stands there: what is known of a dataset, "" what is not."""
+    """A row of editions.csv, all text, as it stands there: what is known of a dataset, or ""."""
 
     path: str = ""  # a file name
     presence_date: str = ""  # the newest
@@ -506,9 +509,8 @@ class Edition(NamedTuple):
     software: str = ""
 
 
-# The form of a row, its fields joined by line feeds. A row that is torn or edited has another one:
-# it is dropped, and its dataset, if that still exists, gets a new row. The header is dropped, too,
-# and save() writes it again.
+# The form of a row, its fields joined by line feeds. What has another form is dropped: the header,
+# which save() writes again, and a torn row, whose dataset, if that still exists, gets a new one.
 ROW = r"""(?x)
     [^/\n]+\.json \n         # path
     (\d{4}-\d\d-\d\d)? \n    # presence_date
@@ -544,8 +546,7 @@ class Ledger(Dict[str, Edition]):
             replace_text("editions.csv", table.getvalue())
         text = ""
         for line in read_text("MD5SUMS").split("\n"):
-            # A line stays if it names a dataset, even a lost one, for verify() to report it; or any
-            # file that exists, as somebody may have added that. What is torn goes.
+            # Torn lines go. The name of a lost dataset stays: verify() reports it.
             kept = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
             if kept or line.startswith("#"):
                 text += f"{line}\n"
@@ -578,6 +579,7 @@ def take_over(ledger: Ledger) -> None:
 
 def verify() -> Outcome:
     """Hash what MD5SUMS lists; raises OSError, and Failure that names what is not whole."""
+    heed_signals(stop, 0)  # without an alarm: only a monthly run has a limit of time
     os.chdir(STORAGE_DIR)
     names = dataset_names()
     sums = sums_in(read_text("MD5SUMS"))
@@ -631,7 +633,7 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    console.setLevel("WARNING")  # stderr has shown errors only; now also a channel that fails
+    console.setLevel("WARNING")  # under cron: what send() will warn of comes too late for stdout
     subject = outcome.subject or ("something looks wrong" if warnings else "")
     text = readable(f"{outcome.text}\n{warnings}")
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
@@ -679,6 +681,7 @@ class Channel(Thread):
 
 def try_channels() -> Outcome:
     """Send a test over each channel that is set, and say for each whether it went."""
+    heed_signals(stop, 0)
     text = "This is a test of the LUMIERE VOD archiver's notifications."
     channels = send(text, page="/log", subject="test")
     for channel in channels:
@@ -801,14 +804,15 @@ def in_words(error: BaseException) -> str:
         return str(error)
     causes: List[Any] = []
     cause: Any = error
-    # Not beyond a Failure: the error came up while that was handled, as in reject() on a full disk.
+    # Not beyond a Failure: it caused nothing, it was being handled when this error came up.
     while cause and not isinstance(cause, Failure):
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
     for kinds, words in WORDS:
         if any(isinstance(cause, kinds) for cause in causes):
             return f"{words.format(**globals())}"
-    # Without [Errno n], escapes, brackets, quotes and their b: "(550, b'No')" becomes "550, No".
+    # What a mail server said holds no secret: a refused login is in WORDS. Here it loses [Errno n],
+    # escapes, brackets, quotes and their b: "(550, b'No')" becomes "550, No".
     if isinstance(error, smtplib.SMTPException):
         said = re.sub(r"\[Errno \d+\]|\\[nr]?|[(){}\"']|\bb(?=[\"'])", " ", str(error))
         return f"it said: {' '.join(said.split())}"
@@ -850,7 +854,6 @@ def main(arguments: Optional[List[str]] = None) -> int:
         write_out(sys.stderr, f"{complaint}\n")
         return 2
     start_log()
-    heed_signals(stop, 0)  # without an alarm: only a monthly run has a limit of time
     if options.test_notifications:
         outcome = outcome_of(try_channels)  # which has told people itself
         (log.error if outcome.code else log.info)(outcome.text)
@@ -931,7 +934,7 @@ RULES: Any = [
     ("HEALTHCHECKS_URL WEBHOOK_URL", f"({URL})?", web_url, "an http(s):// address"),
     ("SMTP_URL", "(smtps?://[^/]+/?)?", web_url, "an smtp(s):// address, with %2F for a / in it"),
     ("EMAIL_FROM EMAIL_TO", r"[^;\r\n]*", addresses, "an email address, or several with commas"),
-    ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", ".+", path_from_here, "a path, here in ASCII"),
+    ("STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE", ".+", path_from_here, "a path, best in ASCII"),
     ("LOG_LEVEL", "(?i)DEBUG|INFO|WARNING|ERROR|CRITICAL", str.upper,
      "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
     ("ARCHIVE_FILENAME_PREFIX", "([A-Za-z0-9_-][A-Za-z0-9_. -]{0,99})?", str,
@@ -947,9 +950,9 @@ RULES: Any = [
 
 # - Ctrl-C, SIGTERM, a hang-up and the alarm, which comes after MAX_RUNTIME, end the run: stop()
 #   raises Stopped. From then on the first three do nothing, so that they can't disturb the ending.
-# - An exception is lost if it is raised in a destructor, or if another one takes its place. So an
-#   alarm comes again after 10 s, and every 10 s, until the run has ended.
-# - Once a dataset is published, and while people are told, none of the four does anything.
+# - Stopped is lost if a destructor is at work just then, or if another exception takes its place.
+#   So an alarm comes 10 s later, and every 10 s, and raises it again, until the run has ended.
+# - Once a dataset is published, and while tell() is at work, none of the four does anything.
 # - A signal that was ignored when the script started (by nohup, for example) stays ignored.
 # - Windows has no alarm; there the Task Scheduler ends a run that takes too long.
 
@@ -963,7 +966,8 @@ class Stopped(BaseException):
     """A signal ends the run; args: words and exit code. urllib3 would swallow an Exception."""
 
 
-# The first is why the run ends. It stays alive here: closing what its traceback holds can hang.
+# What stop() has raised, if it has. outcome_of() finds it here even if it was lost on its way. It
+# also stays alive here: freeing it, Python would close what its traceback holds, which can hang.
 stopped: List[Stopped] = []
 
 
@@ -990,7 +994,8 @@ def stop(number: int, _frame: Any) -> None:
     reason = Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; you can raise that; {left}", 1)
     if number in SIGNALS:
         reason = Stopped(f"Interrupted by {signal.Signals(number).name}; {left}", 128 + number)
-    stopped.append(reason)
+    if not stopped:
+        stopped.append(reason)
     raise stopped[0]
 
 
@@ -1000,10 +1005,10 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
     try:
         try:
             return job()
-        finally:  # a signal that comes before this is done raises Stopped, which is caught below
-            ignore_signals()
-    except Stopped:
-        ignore_signals()  # once more: Stopped may have cut the call above short
+        finally:
+            ignore_signals()  # if a signal cuts this short, its Stopped is caught below
+    except Stopped:  # its words are in stopped[0]
+        ignore_signals()  # perhaps once more
     except Failure as failure:
         text = str(failure)
     except OSError as error:
@@ -1013,7 +1018,7 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{basename(last.filename)}, line {last.lineno}"
         text = f"An unforeseen fault in {where}; no dataset was damaged; {REPORT}"
-    if stopped:  # then this is the reason, even if another error took its place
+    if stopped:  # that is why the run ends, even if another error has come up since
         text, code = stopped[0].args
     text += f". To try again: {command()}"
     return Outcome(code, text, page="/fail", subject="the archiver failed")
@@ -1038,8 +1043,7 @@ console = Lines()
 
 def start_log() -> None:
     """Open the log; on a terminal show it there, too, and elsewhere only errors."""
-    # A signal may leave objects half-made, and Python would complain about these on stderr.
-    sys.unraisablehook = lambda *_: None
+    sys.unraisablehook = lambda *_: None  # for objects that a signal has left half-made
     layout = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s")
     console.setFormatter(layout if WATCHED else None)
     console.setLevel(min(getattr(logging, LOG_LEVEL), logging.INFO) if WATCHED else logging.ERROR)
@@ -1085,13 +1089,11 @@ def archive_locked() -> Iterator[None]:
             else:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise Failure(
-                f"Another run is at work in {STORAGE_DIR}; this one stopped and changed nothing"
-            ) from None
+            text = f"Another run is at work in {STORAGE_DIR}; this one stopped and changed nothing"
+            raise Failure(text) from None
         except OSError:  # ENOLCK, ENOSYS, EOPNOTSUPP
-            raise Failure(
-                f"The file system of {STORAGE_DIR} gives no lock; set STORAGE_DIR to another one"
-            ) from None
+            text = f"The file system of {STORAGE_DIR} gives no lock; set STORAGE_DIR to another one"
+            raise Failure(text) from None
         remove_leftovers()  # of a run that was killed
         try:
             yield
@@ -1108,7 +1110,7 @@ def remove_leftovers() -> None:
 
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
-    # isfile() says False where there is an I/O error, so it is asked about links only.
+    # isfile() says False where there is an I/O error, so it is asked only of what may be a link.
     files = [it.name for it in os.scandir(".") if it.is_file(follow_symlinks=False) or isfile(it)]
     return sorted(filter(re.compile(r"[^.].*\.json").fullmatch, files))
 
@@ -1120,11 +1122,9 @@ def read_text(path: str) -> str:
 
 def contents_of(path: str) -> bytes:
     """Read a small file, b"" if there is none; raises OSError."""
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        return b""
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        return file.read()
+    return b""
 
 
 def replace_text(path: str, text: str) -> None:

@@ -356,7 +356,11 @@ OTHER_SHAPES: Dict[str, "tuple[bytes, str]"] = {
     "deep": (b"[" * 200000 + b"]" * 200000, "brackets"),
     "deep objects": (b'{"a":' * 200000 + b"1" + b"}" * 200000, "brackets"),
     "a number that crashes ijson": (
-        DATED[:-2] + b', "id": ' + b"7" * 66000 + b"}]",
+        (DATED[:-2] + b', "id": ').ljust(1001) + b"7" * 4301 + b"}]",
+        "thousands of digits",
+    ),
+    "a number that crashes ijson, in two blocks": (
+        (DATED[:-2] + b', "id": ').ljust(65536 - 2150) + b"7" * 4301 + b"}]",
         "thousands of digits",
     ),
     "deep in a work": (DATED[:-2] + b', "x": ' + b"[" * 9999 + b"]" * 9999 + b"}]", "brackets"),

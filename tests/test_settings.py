@@ -66,7 +66,7 @@ def test_a_path_that_the_locale_cannot_write(used: Archiver, name: str) -> None:
     used.settings.update(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     result = used.run()
     assert (result.code, result.out) == (2, "")
-    assert_one_sentence(result.err, f"{name} must be a path, here in ASCII.")
+    assert_one_sentence(result.err, f"{name} must be a path, best in ASCII.")
     assert (used.files(), used.log, used.api.requests) == (archived(OLD), "", [])
 
 
