@@ -201,7 +201,7 @@ def ask(method: str, url: str, **more: Any) -> requests.Response:
     except Exception as error:  # of requests or, after a redirect, of urllib3
         curable = not isinstance(error, (ValueError, requests.TooManyRedirects))
         raise Failure(f"{shown(url)} could not be asked: {in_words(error)}", curable) from None
-    # For works, which are yet to come: urllib3 1.26 would take a part of Content-Length for all.
+    # With stream=True the body is yet to come, and urllib3 1.26 would take a shorter one for whole.
     response.raw.enforce_content_length = True
     return response
 
@@ -210,7 +210,7 @@ def judge(response: requests.Response, **_: Any) -> None:
     """Raise Failure at an answer, or a step on the way to it, that is of no use."""
     status = response.status_code
     target = response.headers.get("Location", "")
-    # requests would follow these with a GET, which asks for something else.
+    # To these, requests would go on with a GET, which asks for something else.
     lost_post = status in (301, 302, 303) and response.request.method == "POST"
     if status == 200 or (response.is_redirect and target and not lost_post):
         return
@@ -252,7 +252,7 @@ def receive(codes: List[str]) -> "Edition":
     with open(PART, "wb") as file:  # if it isn't moved, archive_locked() removes it at the end
         dataset = download(codes, file)
         last = ""
-        with suppress(OSError):  # if it can't be read, note_down() will meet that again
+        with suppress(OSError):  # replace_text(), which reads it first, fails on that at the end
             last = read_text(LAST_CHECKSUM_FILE)
         is_last = dataset.hash in last.lower()
         same_size = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
@@ -377,7 +377,7 @@ def vet(path: str) -> bytes:
         brackets = block.translate(None, ALL_BUT_BRACKETS)
         if b"[" * 1000 in brackets.replace(b"{", b"["):  # a rough test: none closed between
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
-        # 1,999 digits in a row fill one of these pieces; 4,301 do even where two blocks share them.
+        # 1,999 digits within a block fill one of these pieces, and of 4,301 a block has over 2,000.
         if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
             raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
@@ -546,7 +546,7 @@ class Ledger(Dict[str, Edition]):
             replace_text("editions.csv", table.getvalue())
         text = ""
         for line in read_text("MD5SUMS").split("\n"):
-            # Torn lines go. The name of a lost dataset stays: verify() reports it.
+            # A line torn in its name goes (no .json, no file); a lost .json stays, for verify().
             kept = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
             if kept or line.startswith("#"):
                 text += f"{line}\n"
@@ -633,7 +633,7 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    console.setLevel("WARNING")  # under cron: what send() will warn of comes too late for stdout
+    console.setLevel("WARNING")  # under cron, stderr had errors only; now failed channels, too
     subject = outcome.subject or ("something looks wrong" if warnings else "")
     text = readable(f"{outcome.text}\n{warnings}")
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
