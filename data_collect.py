@@ -981,7 +981,7 @@ def heed_signals(handler: Any, seconds: float) -> None:
 
 
 def ignore_signals() -> None:
-    """Let signals do nothing from now on, nor the alarm, not even when Python itself ends."""
+    """Let signals do nothing from now on, nor the alarm."""
     heed_signals(signal.SIG_IGN, 0)
 
 
@@ -1173,4 +1173,4 @@ def utc(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    os._exit(main())  # without Python's own ending, which waits for what a signal left half-done

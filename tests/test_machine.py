@@ -113,6 +113,16 @@ def test_taking_over_ends_when_told_to(used: Archiver, limit: str) -> None:
     assert used.api.requests == []
 
 
+def test_nothing_holds_up_the_end(used: Archiver, tmp_path: Path) -> None:
+    """A signal may leave a lock of the standard library held, for which Python's ending waits."""
+    hook = "import atexit, threading\nlock = threading.Lock()\nlock.acquire()\n"
+    (tmp_path / "sitecustomize.py").write_text(f"{hook}atexit.register(lock.acquire)\n")
+    used.settings["PYTHONPATH"] = str(tmp_path)
+    result = used.run()
+    assert (result.code, result.err) == (0, "")
+    assert used.files() == archived(OLD, NEW)
+
+
 def run_code(code: str) -> Result:
     """Run code that imports the module, in a process of its own, to its end."""
     command = [sys.executable, "-B", "-c", code]
