@@ -42,10 +42,11 @@ import ssl
 import sys
 import time
 import traceback
+from calendar import timegm
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
-from email.utils import formatdate, getaddresses, make_msgid, parsedate_to_datetime
+from email.utils import formatdate, getaddresses, make_msgid, parsedate
 from glob import glob
 from os.path import basename, dirname, exists, getmtime, getsize, isfile, join
 from threading import Thread
@@ -232,7 +233,7 @@ def seconds_until(after: str) -> float:
     with suppress(Exception):  # nonsense has many kinds of them
         if after.isdigit():
             return float(after[:9])
-        return parsedate_to_datetime(after).timestamp() - time.time()
+        return timegm(parsedate(after) or ()) - time.time()  # all of these dates are in GMT
     return 0
 
 

@@ -231,10 +231,13 @@ def date_in(seconds: float) -> str:
     return email.utils.formatdate(time.time() + seconds, usegmt=True)
 
 
-@pytest.mark.parametrize("after", ["2", "date"])
-def test_retry_after_is_honoured(used: Archiver, after: str) -> None:
-    """It is longer than RETRY_DELAY, which is nothing here."""
-    header = f"Retry-After: {date_in(3) if after == 'date' else after}"
+@pytest.mark.parametrize("form", ["seconds", "date", "asctime"])
+def test_retry_after_is_honoured(used: Archiver, form: str) -> None:
+    """It is longer than RETRY_DELAY, which is nothing here; its dates are in GMT (RFC 9110)."""
+    asctime = time.asctime(time.gmtime(time.time() + 3))
+    after = {"seconds": "2", "date": date_in(3), "asctime": asctime}[form]
+    header = f"Retry-After: {after}"
+    used.settings["TZ"] = "XXX8"
     used.api.on(WORKS, answer(status="503 Busy", headers=[header]), answer(NEW))
     started = time.monotonic()
     assert used.run().code == 0
