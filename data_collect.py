@@ -48,7 +48,7 @@ from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from email.utils import formatdate, getaddresses, make_msgid, parsedate
 from glob import glob
-from os.path import basename, dirname, exists, getmtime, getsize, isfile, join
+from os.path import dirname, exists, getmtime, getsize, isfile, join
 from threading import Thread
 from types import SimpleNamespace
 from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional
@@ -185,7 +185,7 @@ def ask_country_codes() -> List[str]:
         raise Failure(f"{shown(COUNTRY_CODE_API_URL)} did not answer with JSON", True) from None
     with suppress(KeyError, TypeError):  # a key is missing, or a code is no text
         codes = sorted({country["code"] for country in countries if country["is_coe"] is True})
-        if re.fullmatch("[!-~]+( [!-~]+)*", " ".join(codes)):  # as editions.csv has them
+        if re.fullmatch("[!-~]{1,99}(\n[!-~]{1,99})*", "\n".join(codes)):  # none has a space
             log.info(f"{len(codes)} countries.")
             log.debug(codes)
             return codes
@@ -240,7 +240,7 @@ def seconds_until(after: str) -> float:
 def shown(url: str) -> str:
     """Return an address without the user, password and query that it may hold."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return f"{parts.scheme}://{(parts.netloc + parts.path).rpartition('@')[2]}"
 
 
 # ---- Receive a dataset --------------------------------------------------------------------------
@@ -786,13 +786,13 @@ WORDS: Any = [
     (ConnectionRefusedError, "connections are refused"),
     (FileExistsError,
      "there is a file in the place of a folder: is STORAGE_DIR in settings.env the right one"),
-    (http.client.IncompleteRead, "it ended before all had come"),
+    (requests.exceptions.ChunkedEncodingError, "it ended before all had come"),
     (requests.exceptions.ContentDecodingError, "what came can't be unpacked"),
     (requests.TooManyRedirects, "it redirects in a circle: try later, or ask its operator"),
     (http.client.RemoteDisconnected, "it closed the connection"),
     (smtplib.SMTPAuthenticationError, "it refuses the user name or the password"),
     (UnicodeEncodeError, "it takes no user name, password or address beyond ASCII"),
-    (http.client.HTTPException,
+    ((http.client.HTTPException, requests.exceptions.InvalidHeader),
      "it does not answer as a web server does: if it lasts, ask its operator"),
     (ValueError,
      "it, where it leads, or one of HTTPS_PROXY, HTTP_PROXY and ALL_PROXY is no valid address"),
@@ -801,22 +801,20 @@ WORDS: Any = [
 
 def in_words(error: BaseException) -> str:
     """Say in our words what went wrong: an error's own may hold a secret."""
-    if isinstance(error, Failure):
-        return str(error)
-    causes: List[Any] = []
+    causes = []
     cause: Any = error
     # Not beyond a Failure: it caused nothing, it was being handled when this error came up.
     while cause and not isinstance(cause, Failure):
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
+    if not causes:  # error is a Failure, and so in our words already
+        return str(error)
     for kinds, words in WORDS:
         if any(isinstance(cause, kinds) for cause in causes):
             return f"{words.format(**globals())}"
-    # What a mail server said holds no secret: a refused login is in WORDS. Here it loses [Errno n],
-    # escapes, brackets, quotes and their b: "(550, b'No')" becomes "550, No".
-    if isinstance(error, smtplib.SMTPException):
+    if isinstance(error, smtplib.SMTPException):  # no secret: a refused login has been in WORDS
         said = re.sub(r"\[Errno \d+\]|\\[nr]?|[(){}\"']|\bb(?=[\"'])", " ", str(error))
-        return f"it said: {' '.join(said.split())}"
+        return f"it said: {' '.join(said.split())}"  # "550, No" for "(550, b'No')"
     return words_of_system(causes[-1])
 
 
@@ -928,7 +926,7 @@ def readable(text: str) -> str:
 
 
 URL = "https?://[!-~]+"
-SECONDS = r"[0-9]{1,6}(\.[0-9]+)?"
+SECONDS = r"[0-9]{1,6}(\.[0-9]{1,6})?"
 # Names, what their text must look like, what turns it into a value, and what to ask for.
 RULES: Any = [
     ("DATA_API_URL COUNTRY_CODE_API_URL", URL, web_url, "an http(s):// address"),
@@ -1017,7 +1015,7 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
         text += "If it lasts, ask this machine's administrator"
     except Exception as error:  # whose own text may hold a secret
         last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{basename(last.filename)}, line {last.lineno}"
+        where = f"{last.filename.rpartition(os.sep)[2]}, line {last.lineno}"
         text = f"An unforeseen fault in {where}; no dataset was damaged; {REPORT}"
     if stopped:  # that is why the run ends, even if another error has come up since
         text, code = stopped[0].args

@@ -388,7 +388,12 @@ def test_email_settings_go_together(told: Archiver, mail: MailServer, name: str)
 
 
 @pytest.mark.parametrize(
-    "url", ["http://user:5ecret@127.0.0.1:1/x?5ecret", "http://u:5ecret\uff1f@127.0.0.1/"]
+    "url",
+    [
+        "http://user:5ecret@127.0.0.1:1/x?5ecret",
+        "http://u:5ecret\uff1f@127.0.0.1/",
+        "http://127.0.0.1:1/5ecret@127.0.0.1/x",
+    ],
 )
 def test_no_secret_of_the_api_address(used: Archiver, url: str) -> None:
     result = used.run(DATA_API_URL=url, LOG_LEVEL="DEBUG")

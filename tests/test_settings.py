@@ -29,7 +29,7 @@ WRONG: Dict[str, "list[str]"] = {
     "ATTEMPTS": ["0", "2.5"],
     "CONNECT_TIMEOUT": ["0.0", "-1", "nan", "inf", "1e9"],
     "READ_TIMEOUT": ["0"],
-    "MAX_RUNTIME": ["0", "forever"],
+    "MAX_RUNTIME": ["0", "forever", f"0.{'0' * 400}1"],
     "RETRY_DELAY": ["-1", "soon"],
 }
 

@@ -265,6 +265,9 @@ FAULTS: Dict[str, Fault] = {
     ),
     "cut": Fault(works(raw(LONG)), (*BROKE_OFF, "ended before all had come"), True),
     "cut, chunked": Fault(works(chunked(HALF, end=b"ff\r\n[[[")), BROKE_OFF, True),
+    "cut between two chunks": Fault(
+        works(chunked(HALF, end=b"")), (*BROKE_OFF, "ended before all had come"), True
+    ),
     "garbage in the framing": Fault(works(chunked(HALF, end=b"nonsense\r\n")), BROKE_OFF, True),
     "reset": Fault(works(raw(LONG, then=reset)), BROKE_OFF, True),
     "hung up": Fault(works(raw(b"")), (*BROKE_OFF, "closed the connection"), True),
@@ -274,6 +277,10 @@ FAULTS: Dict[str, Fault] = {
         True,
     ),
     "no HTTP": Fault(works(raw(b"220 mail ESMTP\r\n")), (AS_IT_WAS, "as a web server does"), True),
+    "two lengths": Fault(
+        works(raw(head("200 OK", ["Content-Length: 5", "Content-Length: 9"]) + b"[]")),
+        (AS_IT_WAS, "as a web server does"),
+    ),
     "endless header": Fault(works(raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100000)), (AS_IT_WAS,)),
     "redirect loop": Fault(
         works(answer(status="308 Moved", headers=["Location: /api/works"])),
@@ -320,6 +327,9 @@ FAULTS: Dict[str, Fault] = {
         codes(answer(as_json({"AL": True}))), ("/api/countries", "report", AS_IT_WAS), False
     ),
     "no countries": Fault(codes(answer(b"[]")), ("/api/countries", AS_IT_WAS), False),
+    "a country with a space": Fault(
+        codes(answer(as_json([{"code": "A B", "is_coe": True}]))), ("/api/countries",), False
+    ),
     "countries that are no JSON": Fault(codes(answer(HTML)), ("/api/countries",), True),
     "a full disk": Fault(disk_full, ("make room|free ",), False, "rejected"),
     "a disk full of what was rejected": Fault(
