@@ -43,8 +43,8 @@ def last_line(node: Any) -> int:
 
 def test_size() -> None:
     """Before it grows further, ask what can go."""
-    assert len(LINES) <= 1176
-    assert tokens() <= 6344
+    assert len(LINES) <= 1175
+    assert tokens() <= 6343
     assert tokens() / len(LINES) <= 6.0
 
 
