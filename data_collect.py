@@ -253,7 +253,7 @@ def receive(codes: List[str]) -> "Edition":
     with open(PART, "wb") as file:  # if it isn't moved, archive_locked() removes it at the end
         dataset = download(codes, file)
         last = ""
-        with suppress(OSError):  # replace_text(), which reads it first, fails on that at the end
+        with suppress(OSError):  # an unreadable one fails in note_down(), with the dataset safe
             last = read_text(LAST_CHECKSUM_FILE)
         is_last = dataset.hash in last.lower()
         same_size = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
@@ -378,7 +378,7 @@ def vet(path: str) -> bytes:
         brackets = block.translate(None, ALL_BUT_BRACKETS)
         if b"[" * 1000 in brackets.replace(b"{", b"["):  # a rough test: none closed between
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
-        # 1,999 digits within a block fill one of these pieces, and of 4,301 a block has over 2,000.
+        # 4,301 digits lie in two blocks at most, so 2,151 in one; and any 1,999 fill such a piece.
         if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
             raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
@@ -547,7 +547,7 @@ class Ledger(Dict[str, Edition]):
             replace_text("editions.csv", table.getvalue())
         text = ""
         for line in read_text("MD5SUMS").split("\n"):
-            # A line torn in its name goes (no .json, no file); a lost .json stays, for verify().
+            # Comments stay, and sums of a .json, even of a lost one, or of a file that is there.
             kept = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
             if kept or line.startswith("#"):
                 text += f"{line}\n"
@@ -634,7 +634,7 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    console.setLevel("WARNING")  # under cron, stderr had errors only; now failed channels, too
+    console.setLevel("WARNING")  # send() may warn of channels: under cron, only stderr is left
     subject = outcome.subject or ("something looks wrong" if warnings else "")
     text = readable(f"{outcome.text}\n{warnings}")
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
