@@ -253,7 +253,7 @@ def receive(codes: List[str]) -> "Edition":
     with open(PART, "wb") as file:  # if it isn't moved, archive_locked() removes it at the end
         dataset = download(codes, file)
         last = ""
-        with suppress(OSError):  # an unreadable one fails in note_down(), with the dataset safe
+        with suppress(OSError):  # an unreadable one fails in replace_text(), with the dataset safe
             last = read_text(LAST_CHECKSUM_FILE)
         is_last = dataset.hash in last.lower()
         same_size = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
@@ -559,7 +559,7 @@ class Ledger(Dict[str, Edition]):
 
 
 def take_over(ledger: Ledger) -> None:
-    """Give a row to each dataset that an earlier run published but did not list; raises OSError."""
+    """Give a row to each file without one, by a run that was killed or by hand; raises OSError."""
     for name in dataset_names():
         if name in ledger or ledger.trouble:
             continue
