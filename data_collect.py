@@ -489,7 +489,7 @@ def note_down(outcome: Outcome, ledger: "Ledger") -> None:
     try:
         ledger.save()
     except Exception:  # OSError, or MemoryError
-        if not outcome.code:  # if the run has failed anyway, people know that
+        if not outcome.code:  # else the failure is told, and the next run lists them
             raise
     if outcome.md5:
         replace_text(LAST_CHECKSUM_FILE, f"{outcome.md5}\n")
@@ -600,7 +600,7 @@ def verify() -> Outcome:
         troubles = ["but there was a dataset"]
     if troubles:
         raise Failure("; ".join([text, *troubles]))
-    return Outcome(0, f"{text}.")  # without a ping, which would hide that monthly runs are missing
+    return Outcome(0, f"{text}.")  # not pinged: that would hide that monthly runs are missing
 
 
 def sums_in(text: str) -> Dict[str, str]:
@@ -921,7 +921,7 @@ def path_from_here(path: str) -> str:
 
 
 def readable(text: str) -> str:
-    """Return a text decoded from UTF-8, of which Python 3.6 under cron decodes ASCII only."""
+    """Return a text with its letters beyond ASCII, which Python 3.6 under cron leaves undecoded."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -965,7 +965,7 @@ class Stopped(BaseException):
     """A signal ends the run; args: words and exit code. urllib3 would swallow an Exception."""
 
 
-# What stop() has raised, if it has. outcome_of() finds it here even if it was lost on its way. It
+# What stop() has raised, if it has. outcome_of() finds it here if another error took its place. It
 # also stays alive here: freeing it, Python would close what its traceback holds, which can hang.
 stopped: List[Stopped] = []
 
