@@ -951,7 +951,7 @@ RULES: Any = [
 #   raises Stopped. From then on the first three do nothing, so that they can't disturb the ending.
 # - Stopped is lost if a destructor is at work just then, or if another exception takes its place.
 #   So an alarm comes 10 s later, and every 10 s, and raises it again, until the run has ended.
-# - Once a dataset is published, and while tell() is at work, none of the four does anything.
+# - From a dataset's publication on, or else from the end of its job, all four stay ignored.
 # - A signal that was ignored when the script started (by nohup, for example) stays ignored.
 # - Windows has no alarm; there the Task Scheduler ends a run that takes too long.
 
