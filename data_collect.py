@@ -48,7 +48,7 @@ from contextlib import contextmanager, suppress
 from email.message import EmailMessage
 from email.utils import formatdate, getaddresses, make_msgid, parsedate
 from glob import glob
-from os.path import dirname, exists, getmtime, getsize, isfile, join
+from os.path import basename, dirname, exists, getmtime, getsize, isfile, join
 from threading import Thread
 from types import SimpleNamespace
 from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional
@@ -375,8 +375,8 @@ def vet(path: str) -> bytes:
         start = start or block.lstrip()[:1]
         if b"\v" in block or b"\f" in block:
             raise Failure(NOT_JSON, curable=True)
-        brackets = block.translate(None, ALL_BUT_BRACKETS)
-        if b"[" * 1000 in brackets.replace(b"{", b"["):  # a rough test: none closed between
+        # A rough test: 1,000 brackets are opened, and none closed between.
+        if b"[" * 1000 in block.translate(None, ALL_BUT_BRACKETS).replace(b"{", b"["):
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
         # 4,301 digits lie in two blocks at most, so 2,151 in one; and any 1,999 fill such a piece.
         if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
@@ -1015,7 +1015,7 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
         text += "If it lasts, ask this machine's administrator"
     except Exception as error:  # whose own text may hold a secret
         last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{last.filename.rpartition(os.sep)[2]}, line {last.lineno}"
+        where = f"{basename(last.filename)}, line {last.lineno}"
         text = f"An unforeseen fault in {where}; no dataset was damaged; {REPORT}"
     if stopped:  # that is why the run ends, even if another error has come up since
         text, code = stopped[0].args
