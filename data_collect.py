@@ -281,6 +281,8 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     md5 = MD5()
     response = ask("POST", DATA_API_URL, json=question, stream=True)
     with response, ThreadPoolExecutor(1) as hasher:  # MD5 takes as long as all the rest
+        if os.name != "nt":  # a signal that wakes the hasher may leave this thread waiting
+            hasher.submit(signal.pthread_sigmask, signal.SIG_BLOCK, signal.Signals)
         hashed = hasher.submit(md5.update, b"")
         for chunk in chunks_of(response):
             file.write(chunk)

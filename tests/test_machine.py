@@ -23,6 +23,7 @@ from conftest import (
     ROOT,
     WORKS,
     Archiver,
+    Child,
     Result,
     archived,
     assert_one_sentence,
@@ -246,6 +247,33 @@ def test_interrupted_by_several_at_once(used: Archiver, pause: Pause, number: in
     result = finish(child)
     assert result.code in (129, 130, 143), number
     assert_one_sentence(result.err, "Interrupted by SIG")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="made for Linux")
+def test_interrupted_while_its_threads_are_awake(used: Archiver, pause: Pause) -> None:
+    """Its other thread must not take the signals away: the main one would wait on for the server,
+    which then complains, as it goes on only behind the run's end.
+
+    Both threads wake when the process, which was halted, goes on; on one processor, on which the
+    main one comes last, it is the other that would find the signals.
+    """
+    child = used.start()
+    pause.wait()
+    processor = min(os.sched_getaffinity(child.pid))
+    wait_for(lambda: len(threads_of(child)) == 2)
+    for thread in threads_of(child):
+        os.sched_setaffinity(thread, {processor})
+    os.setpriority(os.PRIO_PROCESS, child.pid, 10)  # of the main thread alone, on Linux
+    for name in ("SIGSTOP", "SIGHUP", "SIGTERM", "SIGINT", "SIGCONT"):
+        child.send_signal(getattr(signal, name))
+    result = finish(child)
+    assert result.code == 129
+    assert_one_sentence(result.err, "SIGHUP")
+
+
+def threads_of(child: Child) -> List[int]:
+    """The threads of a process, on Linux."""
+    return [int(name) for name in os.listdir(f"/proc/{child.pid}/task")]
 
 
 @posix
