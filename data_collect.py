@@ -426,14 +426,16 @@ def day_of(text: str) -> str:
 
 def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     """Give a dataset that was received and checked its name in the archive; raises OSError."""
-    # A name is free if no file has it, and no row gives it to other contents. So a dataset that was
-    # lost and comes again gets its old name; and setdefault(), below, keeps its old row.
-    taken = [row.path for row in ledger.values() if row.hash != dataset.hash]
-    taken = [name.lower() for name in taken + os.listdir(".")]  # file systems may ignore the case
+    # A name is taken by a file, or by other contents that a list has under it, though they're lost.
+    # A dataset that was lost and comes again gets its old name; and below, it keeps its old row.
+    taken = os.listdir() + [row.path for row in ledger.values() if row.hash != dataset.hash]
+    with suppress(OSError):  # if it can't be read, note_down() fails, with the dataset safe
+        sums = sums_in(read_text("MD5SUMS"))
+        taken += [name for name in sums if sums[name] != dataset.hash]
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
     name = f"{stem}.json"
     number = 0
-    while name.lower() in taken:
+    while name.lower() in map(str.lower, taken):  # as file systems may ignore the case
         number += 1
         name = f"{stem}_{number}.json"
     kind = f"Revised dataset for {dataset.presence_date}" if number else "New dataset"

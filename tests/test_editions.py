@@ -253,6 +253,25 @@ def test_a_name_is_not_given_to_other_contents(used: Archiver) -> None:
     assert [row["hash"] for row in used.editions()] == [md5(OLD), md5(revised)]
 
 
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_name_that_only_md5sums_has_is_taken(used: Archiver, readable: bool) -> None:
+    """Both a dataset and editions.csv were lost, and other contents come for its date."""
+    for name in (OLD_NAME, "editions.csv"):
+        (used.archive / name).unlink()
+    if not readable:
+        (used.archive / "MD5SUMS").unlink()
+        (used.archive / "MD5SUMS").mkdir()
+    revised = dataset(date="2026-06-30", seed=66)
+    used.api.on(WORKS, answer(revised))
+    result = used.run()
+    name = OLD_NAME.replace(".json", "_1.json") if readable else OLD_NAME
+    assert_one_sentence(result.out, "Revised dataset" if readable else "New dataset", name)
+    assert used.datasets() == {name: revised}
+    assert result.code == (0 if readable else 1)
+    if readable:
+        assert_one_sentence(used.run("--verify").err, "1 of 2 ", f"{OLD_NAME} is missing")
+
+
 def test_a_disk_that_was_away_for_a_month(used: Archiver) -> None:
     """The new edition went into the empty mount point; it comes into the archive all the same."""
     away = used.folder / "away"
