@@ -27,6 +27,7 @@ import csv
 import errno
 import functools
 import hashlib
+import html
 import http.client
 import io
 import itertools
@@ -94,21 +95,21 @@ EMAIL_TO = ""  # one address, or several with commas between
 # run may be killed at any point: a dataset without a row is told and listed by the next run.
 def monthly_run() -> "Outcome":
     """Archive the API's dataset, tell people what came of it, and only then note it down."""
-    heed_signals(stop, MAX_RUNTIME)
+    on_signals(stop, MAX_RUNTIME)
     with archive_locked():  # in here, the current folder is the archive
         ledger = Ledger()
-        # An error or a signal that ends archive_dataset() becomes an outcome, too. main() does the
-        # same around this whole function, for an error in the lock or in noting down.
+        # What ends archive_dataset(), an error or a signal, is an outcome, too, and told in here.
+        # Only an error in the lock, or in noting down, is left to main().
         outcome = outcome_of(lambda: archive_dataset(ledger))
         tell(outcome)
         note_down(outcome, ledger)
-        return outcome._replace(told=True)
+        return outcome._replace(text="")
 
 
 def archive_dataset(ledger: "Ledger") -> "Outcome":
     """Ask, receive, compare, check and publish; raises Failure, OSError or Stopped."""
     log.info(f"Run started; the archive is {STORAGE_DIR}.")
-    send("", page="/start", subject="")
+    send("", page="/start", subject="")  # a ping, and nothing else
     take_over(ledger)  # datasets without a row
     codes = persevere(ask_country_codes)
     warn_of_countries(codes, ledger)
@@ -124,11 +125,10 @@ class Outcome(NamedTuple):
     """What came of a job, and who is to be told."""
 
     code: int  # to exit with
-    text: str  # a sentence for people
+    text: str  # a sentence for people; "" when they have been told
     page: Optional[str] = None  # of Healthchecks, "" or "/fail"; None: it is not pinged
     subject: str = ""  # of a mail; "": no mail, webhook or stdout, unless there are warnings
     md5: str = ""  # to be noted in LAST_CHECKSUM_FILE
-    told: bool = False  # to people, so that main() need not do it
 
 
 class Failure(Exception):
@@ -214,7 +214,7 @@ def judge(response: requests.Response, **_: Any) -> None:
     # To these, requests would go on with a GET, which asks for something else.
     lost_post = status in (301, 302, 303) and response.request.method == "POST"
     if status == 200 or (response.is_redirect and target and not lost_post):
-        return
+        return  # a redirect is followed by requests itself
     text = f"{shown(response.url)} answered with status {status}"
     wait = seconds_until(response.headers.get("Retry-After", ""))
     if wait > MAX_RUNTIME:
@@ -230,7 +230,7 @@ def judge(response: requests.Response, **_: Any) -> None:
 
 def seconds_until(after: str) -> float:
     """Read a Retry-After header, seconds or a date (RFC 9110, 10.2.3); 0 where it is neither."""
-    with suppress(Exception):  # nonsense has many kinds of them
+    with suppress(Exception):  # at nonsense, parsedate() and timegm() raise all kinds
         if after.isdigit():
             return float(after[:9])
         return timegm(parsedate(after) or ()) - time.time()  # all of these dates are in GMT
@@ -253,13 +253,14 @@ def receive(codes: List[str]) -> "Edition":
     with open(PART, "wb") as file:  # if it isn't moved, archive_locked() removes it at the end
         dataset = download(codes, file)
         last = ""
-        with suppress(OSError):  # an unreadable one fails in replace_text(), with the dataset safe
+        with suppress(OSError):  # if it can't be read, note_down() fails, with the dataset safe
             last = read_text(LAST_CHECKSUM_FILE)
         is_last = dataset.hash in last.lower()
         same_size = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
         if is_last and same_size:
-            # The usual month. To hash the archived file, too, would double its cost; verify() does.
-            return dataset._replace(path=same_size[0])
+            # The usual month. The noted MD5 and a file of this size count as proof: to hash that,
+            # too, would double the cost of a month, and is for verify(). Of several, the newest.
+            return dataset._replace(path=same_size[-1])
         file.flush()
         sync(file.fileno())
     try:
@@ -313,13 +314,14 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
             now = time.monotonic()
             if WATCHED and now > drawn_at + 0.25:
                 drawn_at = now
-                rate = size / 1e6 / (now - started)
+                mb = size / 1e6
                 share = f", {response.raw.tell() / length:.0%}" if length else ""  # even if packed
-                write_out(sys.stderr, f"\r{size / 1e6:,.1f} MB, {rate:.1f} MB/s{share:<30}")
+                write_out(sys.stderr, f"\r{mb:,.1f} MB, {mb / (now - started):.1f} MB/s{share:<30}")
             yield chunk
     except Exception as error:  # requests 2.27 lets some of urllib3's own through
-        text = f"The transfer from {shown(response.url)} broke off: {in_words(error)}"
-        raise Failure(text, curable=True) from None
+        raise Failure(
+            f"The transfer from {shown(response.url)} broke off: {in_words(error)}", curable=True
+        ) from None
     finally:
         if WATCHED:
             write_out(sys.stderr, f"\r{'':60}\r")
@@ -328,7 +330,7 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 def reject(answer: "Edition", failure: Failure) -> Failure:
     """Keep an answer that is no dataset; return a failure that says where. Raises OSError."""
     os.makedirs("rejected", exist_ok=True)
-    not_json = failure.curable  # what check() calls curable is no JSON, or was cut short
+    not_json = failure.curable  # of what check() finds, time can cure that only
     kept = join("rejected", f"{answer.hash}{'.txt' if not_json else '.json'}")
     if not_json and not exists(kept):
         with suppress(OSError):  # what can't be removed must not cost us this answer
@@ -357,8 +359,8 @@ def check(path: str, edition: "Edition") -> "Edition":
         works += 1
         presences += len(days)
         undated += days.count("")
-        newest = max(newest, max(days, default=""))
-    if not works or start != b"[":  # days_in() finds some in {"item": …}, too
+        newest = max([newest, *days])
+    if not works or start != b"[":  # days_in() would find works in an object {"item": …}, too
         raise Failure(f"not an array of works{NEW_FORM}")
     if not newest:
         raise Failure(f"an array of works without any usable presence_date{NEW_FORM}")
@@ -380,7 +382,7 @@ def vet(path: str) -> bytes:
         # A rough test: 1,000 brackets are opened, and none closed between.
         if b"[" * 1000 in block.translate(None, ALL_BUT_BRACKETS).replace(b"{", b"["):
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
-        # 4,301 digits lie in two blocks at most, so 2,151 in one; and any 1,999 fill such a piece.
+        # If two blocks share 4,301 digits, one has 2,151; and any 1,999 fill one of these pieces.
         if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
             raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
@@ -441,8 +443,8 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     kind = f"Revised dataset for {dataset.presence_date}" if number else "New dataset"
     dataset = dataset._replace(path=name)
     text = f"{kind}: {name}, {compared(dataset, ledger)}."
-    ignore_signals()  # what is published must be told
-    move(PART, name)
+    on_signals(signal.SIG_IGN)  # what is published must be told
+    move(PART, name)  # it overwrites nothing: the name is free, and the lock is held
     ledger.setdefault(name, dataset)
     return Outcome(0, text, page="", subject="new dataset", md5=dataset.hash)
 
@@ -485,7 +487,7 @@ def warn_if_stale(ledger: "Ledger") -> None:
         warn(f"No new dataset since {newest}; three or four editions a year are usual.")
 
 
-# ---- Note down what was archived ----------------------------------------------------------------
+# ---- Note down what is archived -----------------------------------------------------------------
 
 
 def note_down(outcome: Outcome, ledger: "Ledger") -> None:
@@ -493,7 +495,7 @@ def note_down(outcome: Outcome, ledger: "Ledger") -> None:
     try:
         ledger.save()
     except Exception:  # OSError, or MemoryError
-        if not outcome.code:  # else the failure is told, and the next run lists them
+        if not outcome.code:  # a run that failed before is told, and the next one lists them
             raise
     if outcome.md5:
         replace_text(LAST_CHECKSUM_FILE, f"{outcome.md5}\n")
@@ -551,7 +553,7 @@ class Ledger(Dict[str, Edition]):
             replace_text("editions.csv", table.getvalue())
         text = ""
         for line in read_text("MD5SUMS").split("\n"):
-            # Comments stay, and sums of a .json, even of a lost one, or of a file that is there.
+            # What stays: comments, the sums of datasets, lost or not, and of other files not lost.
             kept = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
             if kept or line.startswith("#"):
                 text += f"{line}\n"
@@ -584,7 +586,7 @@ def take_over(ledger: Ledger) -> None:
 
 def verify() -> Outcome:
     """Hash what MD5SUMS lists; raises OSError, and Failure that names what is not whole."""
-    heed_signals(stop, 0)  # without an alarm: only a monthly run has a limit of time
+    on_signals(stop)  # without an alarm: only a monthly run has a limit of time
     os.chdir(STORAGE_DIR)
     names = dataset_names()
     sums = sums_in(read_text("MD5SUMS"))
@@ -601,7 +603,7 @@ def verify() -> Outcome:
             troubles.append(f"{name} is missing or unreadable: {in_words(error)}")
     text = f"{len(sums) - len(troubles)} of {len(sums)} files listed in MD5SUMS are whole"
     if not sums and (names or read_text(LAST_CHECKSUM_FILE)):
-        troubles = ["but there was a dataset"]
+        troubles = ["nothing could be checked, but there was a dataset"]
     if troubles:
         raise Failure("; ".join([text, *troubles]))
     return Outcome(0, f"{text}.")  # not pinged: that would hide that monthly runs are missing
@@ -638,8 +640,8 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    console.setLevel("WARNING")  # send() may warn of channels: under cron, only stderr is left
-    subject = outcome.subject or ("something looks wrong" if warnings else "")
+    console.setLevel("WARNING")  # if send() warns of a channel, only stderr can still tell it
+    subject = outcome.subject or (warnings and "something looks wrong")
     text = readable(f"{outcome.text}\n{warnings}")
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
         write_out(sys.stdout, warnings if outcome.code else text)
@@ -686,9 +688,8 @@ class Channel(Thread):
 
 def try_channels() -> Outcome:
     """Send a test over each channel that is set, and say for each whether it went."""
-    heed_signals(stop, 0)
-    text = "This is a test of the LUMIERE VOD archiver's notifications."
-    channels = send(text, page="/log", subject="test")
+    on_signals(stop)
+    channels = send("This is a test of the LUMIERE VOD archiver.", page="/log", subject="test")
     for channel in channels:
         write_out(sys.stdout, f"{channel.name}: {channel.trouble or 'sent'}.\n")
     if not channels:
@@ -714,9 +715,8 @@ def ping(page: str, text: str) -> None:
 def call_webhook(text: str) -> None:
     """Tell a webhook, in the words of Slack, Mattermost and Discord; raises what post() does."""
     text = f"LUMIERE VOD archiver on {readable(socket.gethostname())}: {text}"[:2000]
-    # Slack wants these letters escaped; an escape that was cut in two goes.
-    slack = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")[:2000]
-    slack = re.sub("&[a-z]*$", "", slack)
+    # Slack wants &, < and > escaped; an escape that was cut in two goes.
+    slack = re.sub("&[a-z]*$", "", html.escape(text, quote=False)[:2000])
     post(WEBHOOK_URL, json={"text": slack, "content": text})
 
 
@@ -799,7 +799,7 @@ WORDS: Any = [
     ((http.client.HTTPException, requests.exceptions.InvalidHeader),
      "it does not answer as a web server does: if it lasts, ask its operator"),
     (ValueError,
-     "it, where it leads, or one of HTTPS_PROXY, HTTP_PROXY and ALL_PROXY is no valid address"),
+     "it, or one it leads to, or one in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, is no valid address"),
 ]  # fmt: skip
 
 
@@ -807,7 +807,7 @@ def in_words(error: BaseException) -> str:
     """Say in our words what went wrong: an error's own may hold a secret."""
     causes = []
     cause: Any = error
-    # Not beyond a Failure: it caused nothing, it was being handled when this error came up.
+    # Up to a Failure: an error that comes up while one is handled, in reject(), isn't caused by it.
     while cause and not isinstance(cause, Failure):
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
@@ -862,7 +862,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
         (log.error if outcome.code else log.info)(outcome.text)
     else:
         outcome = outcome_of(verify if options.verify else monthly_run)
-        if not outcome.told:
+        if outcome.text:
             tell(outcome)
     return outcome.code
 
@@ -955,7 +955,7 @@ RULES: Any = [
 #   raises Stopped. From then on the first three do nothing, so that they can't disturb the ending.
 # - Stopped is lost if a destructor is at work just then, or if another exception takes its place.
 #   So an alarm comes 10 s later, and every 10 s, and raises it again, until the run has ended.
-# - From a dataset's publication on, or else from the end of its job, all four stay ignored.
+# - From a dataset's publication on, or else when outcome_of()'s job ends, all four stay ignored.
 # - A signal that was ignored when the script started (by nohup, for example) stays ignored.
 # - Windows has no alarm; there the Task Scheduler ends a run that takes too long.
 
@@ -974,30 +974,25 @@ class Stopped(BaseException):
 stopped: List[Stopped] = []
 
 
-def heed_signals(handler: Any, seconds: float) -> None:
+def on_signals(handler: Any, seconds: float = 0) -> None:
     """Give the signals a handler, and let the alarm come in so many seconds; with 0, never."""
     for number in SIGNALS:
         signal.signal(number, handler)
-    if hasattr(signal, "setitimer"):
+    if os.name != "nt":  # Windows has no alarm
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, seconds, 10)
-
-
-def ignore_signals() -> None:
-    """Let signals do nothing from now on, nor the alarm."""
-    heed_signals(signal.SIG_IGN, 0)
 
 
 def stop(number: int, _frame: Any) -> None:
     """Handle a signal: end the run."""
     if stopped and number in SIGNALS:  # it must not disturb the ending
         return
-    heed_signals(stop, 10)
+    on_signals(stop, 10)
     left = "the archive is as it was, and no temporary file is left"
     reason = Stopped(f"Not done in MAX_RUNTIME, {MAX_RUNTIME:g} s; you can raise that; {left}", 1)
     if number in SIGNALS:
         reason = Stopped(f"Interrupted by {signal.Signals(number).name}; {left}", 128 + number)
-    if not stopped:
+    if not stopped:  # else this is the alarm, which raises the first reason again
         stopped.append(reason)
     raise stopped[0]
 
@@ -1008,10 +1003,10 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
     try:
         try:
             return job()
-        finally:
-            ignore_signals()  # if a signal cuts this short, its Stopped is caught below
-    except Stopped:  # its words are in stopped[0]
-        ignore_signals()  # perhaps once more
+        finally:  # before an error is handled, below
+            on_signals(signal.SIG_IGN)  # if a signal cuts this short, its Stopped is caught, too
+    except Stopped:  # its words are in stopped[0], see below
+        on_signals(signal.SIG_IGN)  # perhaps once more
     except Failure as failure:
         text = str(failure)
     except OSError as error:
@@ -1049,7 +1044,8 @@ def start_log() -> None:
     sys.unraisablehook = lambda *_: None  # for objects that a signal has left half-made
     layout = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s")
     console.setFormatter(layout if WATCHED else None)
-    console.setLevel(min(getattr(logging, LOG_LEVEL), logging.INFO) if WATCHED else logging.ERROR)
+    shown_level = "DEBUG" if LOG_LEVEL == "DEBUG" else "INFO"
+    console.setLevel(shown_level if WATCHED else "ERROR")
     log.setLevel("DEBUG")
     log.addHandler(console)
     try:
@@ -1113,8 +1109,8 @@ def remove_leftovers() -> None:
 
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
-    # isfile() says False where there is an I/O error, so it is asked only of what may be a link.
-    files = [it.name for it in os.scandir(".") if it.is_file(follow_symlinks=False) or isfile(it)]
+    # is_file() trusts the folder, and so lists a file on a bad sector; isfile() looks behind links.
+    files = [it.name for it in os.scandir() if it.is_file(follow_symlinks=False) or isfile(it)]
     return sorted(filter(re.compile(r"[^.].*\.json").fullmatch, files))
 
 

@@ -136,7 +136,7 @@ def test_an_alarm_that_python_dropped_rings_again() -> None:
     """What is raised in a destructor is dropped; then the run must still end."""
     code = "import time, data_collect as archiver\n"
     code += "class Drops:\n    def __del__(self):\n        time.sleep(60)\n"
-    code += "archiver.heed_signals(archiver.stop, 0.1)\nDrops()\ntime.sleep(60)\n"
+    code += "archiver.on_signals(archiver.stop, 0.1)\nDrops()\ntime.sleep(60)\n"
     started = time.monotonic()
     assert "Stopped: ('Not done in MAX_RUNTIME" in run_code(code).err
     assert 10 < time.monotonic() - started < 30
@@ -146,7 +146,7 @@ def test_an_alarm_that_python_dropped_rings_again() -> None:
 def test_an_interrupt_that_python_dropped_comes_again() -> None:
     code = "import os, time, data_collect as archiver\n"
     code += "class Drops:\n    def __del__(self):\n        os.kill(os.getpid(), 15)\n"
-    code += "archiver.heed_signals(archiver.stop, 1000)\nDrops()\ntime.sleep(60)\n"
+    code += "archiver.on_signals(archiver.stop, 1000)\nDrops()\ntime.sleep(60)\n"
     started = time.monotonic()
     result = run_code(code)
     assert result.code == 1
@@ -172,7 +172,7 @@ def job():
         if "{error}":
             raise {error}("release unlocked lock")
 
-archiver.heed_signals(archiver.stop, 0)
+archiver.on_signals(archiver.stop)
 outcome = archiver.outcome_of(job)
 print(outcome.code, outcome.text.split(";")[0], flush=True)
 os._exit(0)
@@ -188,7 +188,7 @@ def test_an_interrupt_in_an_odd_place_is_told_first(error: str) -> None:
 @posix
 def test_an_interrupt_behind_the_alarm_is_passed_over() -> None:
     code = "import os, time, data_collect as archiver\n"
-    code += "archiver.heed_signals(archiver.stop, 0.1)\n"
+    code += "archiver.on_signals(archiver.stop, 0.1)\n"
     code += "try:\n    time.sleep(60)\n"
     code += "except archiver.Stopped:\n    os.kill(os.getpid(), 15)\n    print('went on')\n"
     assert run_code(code) == (0, "went on\n", "")
