@@ -103,7 +103,7 @@ def monthly_run() -> "Outcome":
         outcome = outcome_of(lambda: archive_dataset(ledger))
         tell(outcome)
         note_down(outcome, ledger)
-        return outcome._replace(text="")
+        return outcome._replace(text="")  # for they have been told
 
 
 def archive_dataset(ledger: "Ledger") -> "Outcome":
@@ -256,7 +256,7 @@ def receive(codes: List[str]) -> "Edition":
         with suppress(OSError):  # if it can't be read, note_down() fails, with the dataset safe
             last = read_text(LAST_CHECKSUM_FILE)
         is_last = dataset.hash in last.lower()
-        same_size = [name for name in dataset_names() if f"{getsize(name)}" == dataset.bytes]
+        same_size = [it for it in dataset_names() if dataset.bytes == f"{getsize(it)}"]  # as text
         if is_last and same_size:
             # The usual month. The noted MD5 and a file of this size count as proof: to hash that,
             # too, would double the cost of a month, and is for verify(). Of several, the newest.
@@ -640,7 +640,7 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    console.setLevel("WARNING")  # if send() warns of a channel, only stderr can still tell it
+    console.setLevel("WARNING")  # what send() warns of, only the log and stderr can still tell
     subject = outcome.subject or (warnings and "something looks wrong")
     text = readable(f"{outcome.text}\n{warnings}")
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already

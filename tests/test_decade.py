@@ -191,6 +191,7 @@ class Walk:
         self.archiver, self.shelf = archiver, Shelf()
         self.editions: Dict[bytes, Edition] = {}  # all that the API has ever served
         self.rejectable: Set[bytes] = set()  # what came whole but is no dataset
+        self.runs = 0  # how many have got as far as their first line in the log
 
     @property
     def away(self) -> Path:
@@ -277,7 +278,10 @@ def spoil(path: Path, loss: str, share: float) -> None:
         path.write_bytes(data[: int(share * len(data))])
     elif loss == "garbage":
         garbage = GARBAGE[int(share * 1000) % len(GARBAGE)]
-        path.write_bytes(data[: int(share * len(data))] + garbage)
+        kept = data[: int(share * len(data))]
+        # The last three fields are free text: a row whose damage lies there can't be told from one
+        # that is whole, so it comes in front of them.
+        path.write_bytes(re.sub(rb"(?m)^((?:[^,\n]*,){7})[^\n]*\Z", rb"\1", kept) + garbage)
 
 
 def run_with_pause(walk: Walk, month: Month) -> Ending:
@@ -370,7 +374,9 @@ def hold(walk: Walk, month: Month, ending: Ending) -> None:
     # What an injected fault kept from being read is told, and listed by the next run.
     listed_now = code == 0 and "can't be read and so not be listed" not in ending.result.out
     hold_lists(walk, month, calm, listed_now)
-    idle = ".lock" in ending.result.err  # so that it could not tidy up either
+    runs = walk.archiver.log.count("Run started")
+    idle = runs == walk.runs  # it did not get the lock, and so could not tidy up either
+    walk.runs = runs
     if code != CODES["SIGKILL"] and not (ending.hit and "unlink" in month.call) and not idle:
         hold_tidy(walk)
     shelf.settled = calm and code == 0 and not month.loss
