@@ -98,8 +98,8 @@ def monthly_run() -> "Outcome":
     on_signals(stop, MAX_RUNTIME)
     with archive_locked():  # in here, the current folder is the archive
         ledger = Ledger()
-        # What ends archive_dataset(), an error or a signal, is an outcome, too, and told in here.
-        # Only an error in the lock, or in noting down, is left to main().
+        # What ends archive_dataset(), an error or a signal, is an outcome, too, to be told in here;
+        # from then on all signals are ignored. An error in the lock or below is left to main().
         outcome = outcome_of(lambda: archive_dataset(ledger))
         tell(outcome)
         note_down(outcome, ledger)
@@ -249,17 +249,17 @@ PART = ".lumiere.part"  # the hidden file in which contents grow until they are 
 
 
 def receive(codes: List[str]) -> "Edition":
-    """Download and check the dataset; return it, with a path if the archive has it already."""
+    """Download the dataset; return it as checked, or with the path at which the archive has it."""
     with open(PART, "wb") as file:  # if it isn't moved, archive_locked() removes it at the end
         dataset = download(codes, file)
         last = ""
-        with suppress(OSError):  # if it can't be read, note_down() fails, with the dataset safe
+        with suppress(OSError):  # an unreadable one stops note_down(), when the dataset is safe
             last = read_text(LAST_CHECKSUM_FILE)
         is_last = dataset.hash in last.lower()
         same_size = [it for it in dataset_names() if dataset.bytes == f"{getsize(it)}"]  # as text
         if is_last and same_size:
             # The usual month. The noted MD5 and a file of this size count as proof: to hash that,
-            # too, would double the cost of a month, and is for verify(). Of several, the newest.
+            # too, would double the cost of a month, and is for verify(). Of several, name the last.
             return dataset._replace(path=same_size[-1])
         file.flush()
         sync(file.fileno())
@@ -282,14 +282,14 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     md5 = MD5()
     response = ask("POST", DATA_API_URL, json=question, stream=True)
     with response, ThreadPoolExecutor(1) as hasher:  # MD5 takes as long as all the rest
-        if os.name != "nt":  # a signal that wakes the hasher may leave this thread waiting
+        if os.name != "nt":  # a signal must wake this thread, which heeds it, not the hasher
             hasher.submit(signal.pthread_sigmask, signal.SIG_BLOCK, signal.Signals)
         hashed = hasher.submit(md5.update, b"")
         for chunk in chunks_of(response):
             file.write(chunk)
             hashed.result()  # so that no more than two chunks are in memory
             hashed = hasher.submit(md5.update, chunk)
-    size = file.tell()  # the end of the block above has waited for the hasher
+    size = file.tell()  # md5 is complete, too: the block above has waited for the hasher
     if not size:
         raise Failure(f"{shown(DATA_API_URL)} answered with nothing", curable=True)
     log.info(f"Received {size:,} bytes, MD5 {md5.hexdigest()}.")
@@ -330,7 +330,7 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 def reject(answer: "Edition", failure: Failure) -> Failure:
     """Keep an answer that is no dataset; return a failure that says where. Raises OSError."""
     os.makedirs("rejected", exist_ok=True)
-    not_json = failure.curable  # of what check() finds, time can cure that only
+    not_json = str(failure) == NOT_JSON
     kept = join("rejected", f"{answer.hash}{'.txt' if not_json else '.json'}")
     if not_json and not exists(kept):
         with suppress(OSError):  # what can't be removed must not cost us this answer
@@ -382,7 +382,7 @@ def vet(path: str) -> bytes:
         # A rough test: 1,000 brackets are opened, and none closed between.
         if b"[" * 1000 in block.translate(None, ALL_BUT_BRACKETS).replace(b"{", b"["):
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
-        # If two blocks share 4,301 digits, one has 2,151; and any 1,999 fill one of these pieces.
+        # 1,999 digits fill a piece of 1,000 wherever they begin; 4,301 do even across two blocks.
         if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
             raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
@@ -400,7 +400,7 @@ def days_in(path: str) -> Iterator[List[str]]:
         return
     except OSError:
         raise
-    except Exception:  # JSONError or ValueError; ArithmeticError, SystemError, MemoryError
+    except Exception:  # JSONError or ValueError; at odd ones Arithmetic-, System-, MemoryError
         pass  # a Failure raised in here would keep this error alive, and with it ijson's memory
     raise Failure(NOT_JSON, curable=True)
 
@@ -428,10 +428,10 @@ def day_of(text: str) -> str:
 
 def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     """Give a dataset that was received and checked its name in the archive; raises OSError."""
-    # A name is taken by a file, or by other contents that a list has under it, though they're lost.
-    # A dataset that was lost and comes again gets its old name; and below, it keeps its old row.
+    # A name is taken if a file has it, or if a list has it for other contents, which must be lost.
+    # For these contents it is free: a lost dataset that comes again keeps its name and its row.
     taken = os.listdir() + [row.path for row in ledger.values() if row.hash != dataset.hash]
-    with suppress(OSError):  # if it can't be read, note_down() fails, with the dataset safe
+    with suppress(OSError):  # an unreadable list stops note_down(), when the dataset is safe
         sums = sums_in(read_text("MD5SUMS"))
         taken += [name for name in sums if sums[name] != dataset.hash]
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
@@ -495,7 +495,7 @@ def note_down(outcome: Outcome, ledger: "Ledger") -> None:
     try:
         ledger.save()
     except Exception:  # OSError, or MemoryError
-        if not outcome.code:  # a run that failed before is told, and the next one lists them
+        if not outcome.code:  # of a failed run that was told; the next one lists what it could not
             raise
     if outcome.md5:
         replace_text(LAST_CHECKSUM_FILE, f"{outcome.md5}\n")
@@ -532,7 +532,7 @@ ROW = r"""(?x)
 class Ledger(Dict[str, Edition]):
     """The rows of editions.csv, by name, as they will be when people have been told."""
 
-    trouble: Optional[OSError] = None
+    trouble: Optional[OSError] = None  # the list is there, but can't be read: save() raises this
 
     def __init__(self) -> None:
         try:
@@ -541,11 +541,11 @@ class Ledger(Dict[str, Edition]):
                 if re.fullmatch(ROW, "\n".join(fields)):
                     self[fields[0]] = Edition(*fields)
         except OSError as error:
-            self.trouble = error  # the list is there, but can't be read
+            self.trouble = error
 
     def save(self) -> None:
         """Write the archive's lists durably; raises OSError."""
-        if self.trouble:  # what can't be read must not be replaced
+        if self.trouble:  # for what can't be read must not be replaced
             raise self.trouble
         if self:
             table = io.StringIO()
@@ -586,7 +586,7 @@ def take_over(ledger: Ledger) -> None:
 
 def verify() -> Outcome:
     """Hash what MD5SUMS lists; raises OSError, and Failure that names what is not whole."""
-    on_signals(stop)  # without an alarm: only a monthly run has a limit of time
+    on_signals(stop)  # but no alarm, and no lock: this may take hours, and changes nothing
     os.chdir(STORAGE_DIR)
     names = dataset_names()
     sums = sums_in(read_text("MD5SUMS"))
@@ -640,7 +640,7 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    console.setLevel("WARNING")  # what send() warns of, only the log and stderr can still tell
+    console.setLevel("WARNING")  # was ERROR under cron; what send() warns of is too late for text
     subject = outcome.subject or (warnings and "something looks wrong")
     text = readable(f"{outcome.text}\n{warnings}")
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
@@ -807,7 +807,7 @@ def in_words(error: BaseException) -> str:
     """Say in our words what went wrong: an error's own may hold a secret."""
     causes = []
     cause: Any = error
-    # Up to a Failure: an error that comes up while one is handled, in reject(), isn't caused by it.
+    # A Failure in this chain is no cause: it was being handled, by reject(), when error came up.
     while cause and not isinstance(cause, Failure):
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
@@ -1041,7 +1041,7 @@ console = Lines()
 
 def start_log() -> None:
     """Open the log; on a terminal show it there, too, and elsewhere only errors."""
-    sys.unraisablehook = lambda *_: None  # for objects that a signal has left half-made
+    sys.unraisablehook = lambda *_: None  # else Python complains of what a signal left half-made
     layout = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s")
     console.setFormatter(layout if WATCHED else None)
     shown_level = "DEBUG" if LOG_LEVEL == "DEBUG" else "INFO"
@@ -1109,7 +1109,7 @@ def remove_leftovers() -> None:
 
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
-    # is_file() trusts the folder, and so lists a file on a bad sector; isfile() looks behind links.
+    # That a file is one, the folder says even if it can't be read; only a link is followed.
     files = [it.name for it in os.scandir() if it.is_file(follow_symlinks=False) or isfile(it)]
     return sorted(filter(re.compile(r"[^.].*\.json").fullmatch, files))
 
