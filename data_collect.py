@@ -69,7 +69,7 @@ except Exception:  # an environment that is gone, or a file beside the script th
 
 DATA_API_URL = "https://lumierevod.obs.coe.int/api/works"
 COUNTRY_CODE_API_URL = "https://lumierevod.obs.coe.int/api/countries"
-STORAGE_DIR = "archive"  # load_settings() puts this script's folder before this and the next two
+STORAGE_DIR = "archive"  # relative paths, here and in the next two, start from this script's folder
 LAST_CHECKSUM_FILE = "last_checksum.txt"
 LOG_FILE = "archiver.log"
 LOG_LEVEL = "INFO"  # DEBUG, INFO, WARNING, ERROR or CRITICAL
@@ -98,8 +98,8 @@ def monthly_run() -> "Outcome":
     on_signals(stop, MAX_RUNTIME)
     with archive_locked():  # in here, the current folder is the archive
         ledger = Ledger()
-        # What ends archive_dataset(), an error or a signal, is an outcome, too, to be told in here;
-        # from then on all signals are ignored. An error in the lock or below is left to main().
+        # If an error or a signal ends archive_dataset(), that is an outcome, too, and told in here.
+        # From then on signals are ignored. main() does the same for an error in the other lines.
         outcome = outcome_of(lambda: archive_dataset(ledger))
         tell(outcome)
         note_down(outcome, ledger)
@@ -114,7 +114,7 @@ def archive_dataset(ledger: "Ledger") -> "Outcome":
     codes = persevere(ask_country_codes)
     warn_of_countries(codes, ledger)
     dataset = persevere(lambda: receive(codes))
-    if dataset.path:
+    if dataset.path:  # where the archive has it already
         warn_if_stale(ledger)
         text = f"Unchanged: the archive has this dataset as {dataset.path}."
         return Outcome(0, text, page="", md5=dataset.hash)
@@ -148,8 +148,7 @@ QUESTION = """{
     "production_years": [], "production_countries": [], "catalogs": [],
     "catalogs_countries": [], "business_models": ["FoD", "SVoD", "TVoD"]
 }"""
-# What people are told of a status: 500 stands for all from there on.
-STATUSES = {
+STATUSES = {  # what people are told of them; 500 stands for all from there on
     403: ", as it refuses access: ask its operator",
     404: ", as it has no such page: try later; if it lasts, ask its operator for the new address",
     429: ", as it is asked too often",
@@ -282,7 +281,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     md5 = MD5()
     response = ask("POST", DATA_API_URL, json=question, stream=True)
     with response, ThreadPoolExecutor(1) as hasher:  # MD5 takes as long as all the rest
-        if os.name != "nt":  # a signal must wake this thread, which heeds it, not the hasher
+        if os.name != "nt":  # only this thread can heed a signal: none may wake the hasher instead
             hasher.submit(signal.pthread_sigmask, signal.SIG_BLOCK, signal.Signals)
         hashed = hasher.submit(md5.update, b"")
         for chunk in chunks_of(response):
@@ -401,7 +400,7 @@ def days_in(path: str) -> Iterator[List[str]]:
     except OSError:
         raise
     except Exception:  # JSONError or ValueError; at odd ones Arithmetic-, System-, MemoryError
-        pass  # a Failure raised in here would keep this error alive, and with it ijson's memory
+        pass  # a Failure raised here would hold on to this error, and so to ijson's memory
     raise Failure(NOT_JSON, curable=True)
 
 
@@ -428,8 +427,8 @@ def day_of(text: str) -> str:
 
 def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     """Give a dataset that was received and checked its name in the archive; raises OSError."""
-    # A name is taken if a file has it, or if a list has it for other contents, which must be lost.
-    # For these contents it is free: a lost dataset that comes again keeps its name and its row.
+    # A name is taken if a file has it, or if a list has it for other contents, which then are lost.
+    # If these come again, it is free for them: a lost dataset keeps its name, and below its row.
     taken = os.listdir() + [row.path for row in ledger.values() if row.hash != dataset.hash]
     with suppress(OSError):  # an unreadable list stops note_down(), when the dataset is safe
         sums = sums_in(read_text("MD5SUMS"))
@@ -495,8 +494,9 @@ def note_down(outcome: Outcome, ledger: "Ledger") -> None:
     try:
         ledger.save()
     except Exception:  # OSError, or MemoryError
-        if not outcome.code:  # of a failed run that was told; the next one lists what it could not
+        if not outcome.code:
             raise
+        # Else the run has failed and told that; the next one lists what this one could not.
     if outcome.md5:
         replace_text(LAST_CHECKSUM_FILE, f"{outcome.md5}\n")
 
@@ -553,7 +553,7 @@ class Ledger(Dict[str, Edition]):
             replace_text("editions.csv", table.getvalue())
         text = ""
         for line in read_text("MD5SUMS").split("\n"):
-            # What stays: comments, the sums of datasets, lost or not, and of other files not lost.
+            # What stays: comments; sums of datasets, even of lost ones; of other files still there.
             kept = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
             if kept or line.startswith("#"):
                 text += f"{line}\n"
@@ -565,7 +565,7 @@ class Ledger(Dict[str, Edition]):
 
 
 def take_over(ledger: Ledger) -> None:
-    """Give a row to each file without one, by a run that was killed or by hand; raises OSError."""
+    """Give a row to each file that a killed run, or somebody, put there without; raises OSError."""
     for name in dataset_names():
         if name in ledger or ledger.trouble:
             continue
@@ -640,7 +640,8 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    console.setLevel("WARNING")  # was ERROR under cron; what send() warns of is too late for text
+    # What send() warns of comes too late for text. Under cron, stderr takes it from now on.
+    console.setLevel("WARNING")
     subject = outcome.subject or (warnings and "something looks wrong")
     text = readable(f"{outcome.text}\n{warnings}")
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
@@ -775,8 +776,7 @@ def mail_server() -> smtplib.SMTP:
 
 # ---- Words for people ---------------------------------------------------------------------------
 
-# What to say of the first of these kinds that is among an error's causes; {NAME} is a setting.
-WORDS: Any = [
+WORDS: Any = [  # to say of the first of these kinds among an error's causes; {NAME} is a setting
     (requests.exceptions.ProxyError,
      "the proxy in HTTPS_PROXY or HTTP_PROXY can't be reached: ask this machine's administrator"),
     ((requests.exceptions.SSLError, ssl.SSLError, ssl.CertificateError),
@@ -807,7 +807,7 @@ def in_words(error: BaseException) -> str:
     """Say in our words what went wrong: an error's own may hold a secret."""
     causes = []
     cause: Any = error
-    # A Failure in this chain is no cause: it was being handled, by reject(), when error came up.
+    # Up to a Failure, which is no cause: reject() was handling it when another error came up.
     while cause and not isinstance(cause, Failure):
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
@@ -1003,10 +1003,10 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
     try:
         try:
             return job()
-        finally:  # before an error is handled, below
-            on_signals(signal.SIG_IGN)  # if a signal cuts this short, its Stopped is caught, too
-    except Stopped:  # its words are in stopped[0], see below
-        on_signals(signal.SIG_IGN)  # perhaps once more
+        finally:  # so that no signal disturbs what follows
+            on_signals(signal.SIG_IGN)
+    except Stopped:  # by the job, or in the line above, which then was cut short
+        on_signals(signal.SIG_IGN)
     except Failure as failure:
         text = str(failure)
     except OSError as error:
@@ -1016,7 +1016,7 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{basename(last.filename)}, line {last.lineno}"
         text = f"An unforeseen fault in {where}; no dataset was damaged; {REPORT}"
-    if stopped:  # that is why the run ends, even if another error has come up since
+    if stopped:  # that is why the run ends, even if another error has taken its place
         text, code = stopped[0].args
     text += f". To try again: {command()}"
     return Outcome(code, text, page="/fail", subject="the archiver failed")
@@ -1109,7 +1109,7 @@ def remove_leftovers() -> None:
 
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
-    # That a file is one, the folder says even if it can't be read; only a link is followed.
+    # An unreadable file counts, too: the folder says that it is one. Only a link must be followed.
     files = [it.name for it in os.scandir() if it.is_file(follow_symlinks=False) or isfile(it)]
     return sorted(filter(re.compile(r"[^.].*\.json").fullmatch, files))
 
