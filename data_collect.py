@@ -47,6 +47,7 @@ from calendar import timegm
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import formatdate, getaddresses, make_msgid, parsedate
 from glob import glob
 from os.path import basename, dirname, exists, getmtime, getsize, isfile, join
@@ -257,8 +258,7 @@ def receive(codes: List[str]) -> "Edition":
         is_last = dataset.hash in last.lower()
         same_size = [it for it in dataset_names() if dataset.bytes == f"{getsize(it)}"]  # as text
         if is_last and same_size:
-            # The usual month. The noted MD5 and a file of this size count as proof: to hash that,
-            # too, would double the cost of a month, and is for verify(). Of several, name the last.
+            # The usual month. To hash the file, too, would double its cost, and is for verify().
             return dataset._replace(path=same_size[-1])
         file.flush()
         sync(file.fileno())
@@ -281,9 +281,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     md5 = MD5()
     response = ask("POST", DATA_API_URL, json=question, stream=True)
     with response, ThreadPoolExecutor(1) as hasher:  # MD5 takes as long as all the rest
-        if os.name != "nt":  # only this thread can heed a signal: none may wake the hasher instead
-            hasher.submit(signal.pthread_sigmask, signal.SIG_BLOCK, signal.Signals)
-        hashed = hasher.submit(md5.update, b"")
+        hashed = hasher.submit(take_no_signals)
         for chunk in chunks_of(response):
             file.write(chunk)
             hashed.result()  # so that no more than two chunks are in memory
@@ -318,9 +316,8 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
                 write_out(sys.stderr, f"\r{mb:,.1f} MB, {mb / (now - started):.1f} MB/s{share:<30}")
             yield chunk
     except Exception as error:  # requests 2.27 lets some of urllib3's own through
-        raise Failure(
-            f"The transfer from {shown(response.url)} broke off: {in_words(error)}", curable=True
-        ) from None
+        text = f"The transfer from {shown(response.url)} broke off: {in_words(error)}"
+        raise Failure(text, curable=True) from None
     finally:
         if WATCHED:
             write_out(sys.stderr, f"\r{'':60}\r")
@@ -433,12 +430,11 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     with suppress(OSError):  # an unreadable list stops note_down(), when the dataset is safe
         sums = sums_in(read_text("MD5SUMS"))
         taken += [name for name in sums if sums[name] != dataset.hash]
-    stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
-    name = f"{stem}.json"
+    name = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}.json"
     number = 0
     while name.lower() in map(str.lower, taken):  # as file systems may ignore the case
         number += 1
-        name = f"{stem}_{number}.json"
+        name = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}_{number}.json"
     kind = f"Revised dataset for {dataset.presence_date}" if number else "New dataset"
     dataset = dataset._replace(path=name)
     text = f"{kind}: {name}, {compared(dataset, ledger)}."
@@ -516,8 +512,8 @@ class Edition(NamedTuple):
     software: str = ""
 
 
-# The form of a row, its fields joined by line feeds. What has another form is dropped: the header,
-# which save() writes again, and a torn row, whose dataset, if that still exists, gets a new one.
+# The form of a row, its fields joined by line feeds. What has another one is dropped: the header,
+# which save() writes again, and torn rows, whose datasets get new ones while they are there.
 ROW = r"""(?x)
     [^/\n]+\.json \n         # path
     (\d{4}-\d\d-\d\d)? \n    # presence_date
@@ -640,8 +636,7 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    # What send() warns of comes too late for text. Under cron, stderr takes it from now on.
-    console.setLevel("WARNING")
+    console.setLevel("WARNING")  # what send() warns of is too late for text: now stderr takes it
     subject = outcome.subject or (warnings and "something looks wrong")
     text = readable(f"{outcome.text}\n{warnings}")
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
@@ -678,6 +673,8 @@ class Channel(Thread):
 
     def run(self) -> None:
         """Send the text, and note what goes wrong, or ""."""
+        if self.is_alive():  # else there was no thread for it, and it runs in the main one
+            take_no_signals()
         try:
             super().run()
             self.trouble = ""
@@ -745,8 +742,7 @@ def send_mail(subject: str, text: str) -> None:
     message.set_content(text)
     sender, *receivers = [at for _, at in getaddresses([EMAIL_FROM, EMAIL_TO])]
     beyond = max(sender + "".join(receivers)) > "~"  # the last letter of ASCII
-    # send_message() of Python 3.6 spoils headers.
-    data = message.as_bytes(policy=message.policy.clone(utf8=beyond)).replace(b"\n", b"\r\n")
+    data = message.as_bytes(policy=SMTP.clone(utf8=beyond))  # send_message() of 3.6 spoils headers
     server = mail_server()
     refused = server.sendmail(sender, receivers, data, ["SMTPUTF8"] if beyond else [])
     with suppress(OSError):  # the mail has been accepted already
@@ -960,9 +956,7 @@ RULES: Any = [
 # - Windows has no alarm; there the Task Scheduler ends a run that takes too long.
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # of which Windows lacks the last
-SIGNALS = [
-    one for one in signal.Signals if one.name in NAMES and signal.getsignal(one) != signal.SIG_IGN
-]
+SIGNALS = [s for s in signal.Signals if s.name in NAMES and signal.getsignal(s) != signal.SIG_IGN]
 
 
 class Stopped(BaseException):
@@ -981,6 +975,12 @@ def on_signals(handler: Any, seconds: float = 0) -> None:
     if os.name != "nt":  # Windows has no alarm
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, seconds, 10)
+
+
+def take_no_signals() -> None:
+    """Keep signals from this thread: they must wake the main one, which alone heeds them."""
+    if os.name != "nt":  # where no other thread gets any
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.Signals)
 
 
 def stop(number: int, _frame: Any) -> None:
@@ -1036,16 +1036,16 @@ class Lines(logging.Handler):
         write_out(self.stream, f"{self.format(record)}\n")
 
 
-console = Lines()
+console = Lines("ERROR")
 
 
 def start_log() -> None:
     """Open the log; on a terminal show it there, too, and elsewhere only errors."""
     sys.unraisablehook = lambda *_: None  # else Python complains of what a signal left half-made
     layout = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s")
-    console.setFormatter(layout if WATCHED else None)
-    shown_level = "DEBUG" if LOG_LEVEL == "DEBUG" else "INFO"
-    console.setLevel(shown_level if WATCHED else "ERROR")
+    if WATCHED:
+        console.setFormatter(layout)
+        console.setLevel("DEBUG" if LOG_LEVEL == "DEBUG" else "INFO")
     log.setLevel("DEBUG")
     log.addHandler(console)
     try:

@@ -249,31 +249,62 @@ def test_interrupted_by_several_at_once(used: Archiver, pause: Pause, number: in
     assert_one_sentence(result.err, "Interrupted by SIG")
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="made for Linux")
-def test_interrupted_while_its_threads_are_awake(used: Archiver, pause: Pause) -> None:
-    """Its other thread must not take the signals away: the main one would wait on for the server,
-    which then complains, as it goes on only behind the run's end.
+linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="made for Linux")
 
-    Both threads wake when the process, which was halted, goes on; on one processor, on which the
-    main one comes last, it is the other that would find the signals.
-    """
+
+@linux
+def test_the_hasher_takes_no_signals(used: Archiver, pause: Pause) -> None:
+    """Else the run would wait on for the server, which complains, as it waits for the run's end."""
     child = used.start()
     pause.wait()
-    processor = min(os.sched_getaffinity(child.pid))
-    wait_for(lambda: len(threads_of(child)) == 2)
-    for thread in threads_of(child):
-        os.sched_setaffinity(thread, {processor})
-    os.setpriority(os.PRIO_PROCESS, child.pid, 10)  # of the main thread alone, on Linux
-    for name in ("SIGSTOP", "SIGHUP", "SIGTERM", "SIGINT", "SIGCONT"):
-        child.send_signal(getattr(signal, name))
+    signal_second_thread_first(child)
     result = finish(child)
     assert result.code == 129
     assert_one_sentence(result.err, "SIGHUP")
 
 
-def threads_of(child: Child) -> List[int]:
-    """The threads of a process, on Linux."""
-    return [int(name) for name in os.listdir(f"/proc/{child.pid}/task")]
+@linux
+def test_a_channel_takes_no_signals(used: Archiver) -> None:
+    """Else the run would wait on for the ping, which makes two more attempts."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hang(_: object) -> None:
+        reached.set()
+        assert go_on.wait(60)
+
+    used.api.on("/ping/start", raw(b"", then=hang))
+    used.api.on("/ping/fail", answer(b"OK"))
+    child = used.start(HEALTHCHECKS_URL=f"{used.api.url}/ping")
+    assert reached.wait(60)
+    signal_second_thread_first(child)
+    result = finish(child)
+    go_on.set()
+    assert result.code == 129
+    assert_one_sentence(result.err, "SIGHUP")
+    assert len(used.api.asked("/ping/start")) == 1
+    assert len(used.api.asked("/ping/fail")) == 1
+
+
+def signal_second_thread_first(child: Child) -> None:
+    """Send signals so that of two threads it is the second that finds them, if it looks for any.
+
+    Both wake for them. On a processor that is busy with something else the main one, which may only
+    run where nobody else wants to, comes last.
+    """
+    threads = f"/proc/{child.pid}/task"
+    wait_for(lambda: len(os.listdir(threads)) == 2)
+    code = "print(flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as busy:
+        assert busy.stdout is not None
+        busy.stdout.readline()
+        for thread in [*map(int, os.listdir(threads)), busy.pid]:
+            os.sched_setaffinity(thread, {min(os.sched_getaffinity(0))})
+        os.sched_setscheduler(child.pid, os.SCHED_IDLE, os.sched_param(0))  # of the main thread
+        for name in ("SIGHUP", "SIGTERM", "SIGINT"):
+            child.send_signal(getattr(signal, name))
+        status = Path(f"/proc/{child.pid}/status")
+        wait_for(lambda: bool(re.search("(?m)^ShdPnd:\t0+$", status.read_text())))
+        busy.kill()
 
 
 @posix
