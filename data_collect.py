@@ -96,11 +96,11 @@ EMAIL_TO = ""  # one address, or several with commas between
 # run may be killed at any point: a dataset without a row is told and listed by the next run.
 def monthly_run() -> "Outcome":
     """Archive the API's dataset, tell people what came of it, and only then note it down."""
-    on_signals(stop, MAX_RUNTIME)
+    on_signals(stop, MAX_RUNTIME)  # from here on they, and an alarm at the end of it, raise Stopped
     with archive_locked():  # in here, the current folder is the archive
         ledger = Ledger()
-        # If an error or a signal ends archive_dataset(), that is an outcome, too, and told in here.
-        # From then on signals are ignored. main() does the same for an error in the other lines.
+        # An error or a signal that ends archive_dataset() is an outcome, too, and is told in here.
+        # Afterwards signals are ignored. main() wraps this whole function in outcome_of(), too.
         outcome = outcome_of(lambda: archive_dataset(ledger))
         tell(outcome)
         note_down(outcome, ledger)
@@ -253,12 +253,12 @@ def receive(codes: List[str]) -> "Edition":
     with open(PART, "wb") as file:  # if it isn't moved, archive_locked() removes it at the end
         dataset = download(codes, file)
         last = ""
-        with suppress(OSError):  # an unreadable one stops note_down(), when the dataset is safe
+        with suppress(OSError):  # note_down(), which reads it again, says so when all is safe
             last = read_text(LAST_CHECKSUM_FILE)
-        is_last = dataset.hash in last.lower()
+        is_last = dataset.hash in last.lower()  # whoever wrote it, and what else stands there
         same_size = [it for it in dataset_names() if dataset.bytes == f"{getsize(it)}"]  # as text
         if is_last and same_size:
-            # The usual month. To hash the file, too, would double its cost, and is for verify().
+            # The usual month, so this is proof enough: to hash the file would double its cost.
             return dataset._replace(path=same_size[-1])
         file.flush()
         sync(file.fileno())
@@ -281,7 +281,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     md5 = MD5()
     response = ask("POST", DATA_API_URL, json=question, stream=True)
     with response, ThreadPoolExecutor(1) as hasher:  # MD5 takes as long as all the rest
-        hashed = hasher.submit(take_no_signals)
+        hashed = hasher.submit(take_no_signals)  # before all else
         for chunk in chunks_of(response):
             file.write(chunk)
             hashed.result()  # so that no more than two chunks are in memory
@@ -330,7 +330,7 @@ def reject(answer: "Edition", failure: Failure) -> Failure:
     kept = join("rejected", f"{answer.hash}{'.txt' if not_json else '.json'}")
     if not_json and not exists(kept):
         with suppress(OSError):  # what can't be removed must not cost us this answer
-            # Beside this answer only the newest .txt stays, or bad months would fill the disk.
+            # With this answer two .txt stay at most, or bad months would fill the disk.
             for path in sorted(glob("rejected/*.txt"), key=getmtime)[:-1]:
                 os.remove(path)
     move(PART, kept)
@@ -378,7 +378,7 @@ def vet(path: str) -> bytes:
         # A rough test: 1,000 brackets are opened, and none closed between.
         if b"[" * 1000 in block.translate(None, ALL_BUT_BRACKETS).replace(b"{", b"["):
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
-        # 1,999 digits fill a piece of 1,000 wherever they begin; 4,301 do even across two blocks.
+        # 4,301 digits in a row fill at least one of these pieces, even if two blocks share them.
         if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
             raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
@@ -388,7 +388,7 @@ def days_in(path: str) -> Iterator[List[str]]:
     """Yield for each work what days_of() says; raises OSError, and Failure where it is no JSON."""
     # Without the line feed, ijson's C backend forgives a string that begins after the array.
     blocks = itertools.chain(blocks_of(path), [b"\n"])
-    # ijson takes this for a file: its blocks may have any size, and reading 0 bytes tells the type.
+    # ijson takes this for a file, whose blocks may have any size; 0 bytes show it their type.
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
     try:
         for work in items(source, "item"):
@@ -424,10 +424,10 @@ def day_of(text: str) -> str:
 
 def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     """Give a dataset that was received and checked its name in the archive; raises OSError."""
-    # A name is taken if a file has it, or if a list has it for other contents, which then are lost.
-    # If these come again, it is free for them: a lost dataset keeps its name, and below its row.
+    # A name is taken if a file has it, or if a list has it with another MD5. (With this MD5, it is
+    # that of a dataset which was lost and comes again: it keeps its name, and its row.)
     taken = os.listdir() + [row.path for row in ledger.values() if row.hash != dataset.hash]
-    with suppress(OSError):  # an unreadable list stops note_down(), when the dataset is safe
+    with suppress(OSError):  # note_down(), which reads it again, says so when all is safe
         sums = sums_in(read_text("MD5SUMS"))
         taken += [name for name in sums if sums[name] != dataset.hash]
     name = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}.json"
@@ -452,7 +452,7 @@ def compared(edition: "Edition", ledger: "Ledger") -> str:
     # The one before is that with the latest date up to this edition's, or else the latest of all.
     rows = [row for row in ledger.values() if row.works and row.hash != edition.hash]
     rows = [row for row in rows if row.presence_date <= edition.presence_date] or rows
-    # Of equal dates the last row counts: max() takes the first that it meets.
+    # Of equal dates the last row counts: max() takes the first. Without rows, it is edition itself.
     other = max(reversed(rows), key=lambda row: row.presence_date, default=edition)
     text = f"{int(edition.bytes):,} bytes"
     for what in ("works", "presences"):
@@ -526,7 +526,7 @@ ROW = r"""(?x)
 
 
 class Ledger(Dict[str, Edition]):
-    """The rows of editions.csv, by name, as they will be when people have been told."""
+    """The rows of editions.csv, by name, and those that save() will add when people are told."""
 
     trouble: Optional[OSError] = None  # the list is there, but can't be read: save() raises this
 
@@ -549,7 +549,7 @@ class Ledger(Dict[str, Edition]):
             replace_text("editions.csv", table.getvalue())
         text = ""
         for line in read_text("MD5SUMS").split("\n"):
-            # What stays: comments; sums of datasets, even of lost ones; of other files still there.
+            # Comments stay, sums of datasets (even of lost ones), and those of other files there.
             kept = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
             if kept or line.startswith("#"):
                 text += f"{line}\n"
@@ -570,7 +570,7 @@ def take_over(ledger: Ledger) -> None:
             ledger[name] = check(name, row)
             late = "stood in the archive without a row in editions.csv, and gets one now"
             warn(f"{name} {late}: {compared(ledger[name], ledger)}.")
-        except Failure as failure:
+        except Failure as failure:  # of check()
             ledger[name] = row
             warn(f"{name} is no whole dataset: it is {failure}. It stays as it is.")
         except OSError as error:
@@ -636,7 +636,7 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    console.setLevel("WARNING")  # what send() warns of is too late for text: now stderr takes it
+    console.setLevel("WARNING")  # no longer ERROR: what send() warns of comes too late for text
     subject = outcome.subject or (warnings and "something looks wrong")
     text = readable(f"{outcome.text}\n{warnings}")
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
@@ -803,7 +803,7 @@ def in_words(error: BaseException) -> str:
     """Say in our words what went wrong: an error's own may hold a secret."""
     causes = []
     cause: Any = error
-    # Up to a Failure, which is no cause: reject() was handling it when another error came up.
+    # Up to a Failure: an error within reject() has one as its context, which is not its cause.
     while cause and not isinstance(cause, Failure):
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
@@ -820,7 +820,7 @@ def in_words(error: BaseException) -> str:
 
 def words_of_system(error: Any) -> str:
     """Say what the system calls an error, where, and what helps."""
-    if type(error) is OSError and not error.strerror:  # by which requests means: no such bundle
+    if type(error) is OSError and not error.strerror:  # requests' way to say: no such bundle
         path = os.getenv("REQUESTS_CA_BUNDLE") or os.getenv("CURL_CA_BUNDLE")
         missing = f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there: {path}"
         return f"{missing}; ask this machine's administrator"
@@ -1005,7 +1005,7 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
             return job()
         finally:  # so that no signal disturbs what follows
             on_signals(signal.SIG_IGN)
-    except Stopped:  # by the job, or in the line above, which then was cut short
+    except Stopped:  # from the job or the line above; its words are in stopped[0]
         on_signals(signal.SIG_IGN)
     except Failure as failure:
         text = str(failure)
@@ -1109,7 +1109,7 @@ def remove_leftovers() -> None:
 
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
-    # An unreadable file counts, too: the folder says that it is one. Only a link must be followed.
+    # is_file() trusts the folder, even for a file that can't be read; isfile() follows links.
     files = [it.name for it in os.scandir() if it.is_file(follow_symlinks=False) or isfile(it)]
     return sorted(filter(re.compile(r"[^.].*\.json").fullmatch, files))
 
@@ -1141,7 +1141,7 @@ def replace_text(path: str, text: str) -> None:
 def move(path: str, target: str) -> None:
     """Give a synced file its name, and wait until that is on the disk; raises OSError."""
     os.replace(path, target)
-    for folder in {dirname(target) or ".", "."}:  # where it is now, and, mostly, where it was
+    for folder in {dirname(target) or ".", "."}:  # where it is now, and where a dataset was
         if os.name != "nt":  # Windows can't open a folder; NTFS keeps a journal of names
             descriptor = os.open(folder, os.O_RDONLY)
             sync(descriptor)
