@@ -96,7 +96,7 @@ EMAIL_TO = ""  # one address, or several with commas between
 # run may be killed at any point: a dataset without a row is told and listed by the next run.
 def monthly_run() -> "Outcome":
     """Archive the API's dataset, tell people what came of it, and only then note it down."""
-    on_signals(stop, MAX_RUNTIME)  # from here on they, and an alarm at the end of it, raise Stopped
+    on_signals(stop, MAX_RUNTIME)  # Ctrl-C, SIGTERM, SIGHUP or the alarm now raise Stopped
     with archive_locked():  # in here, the current folder is the archive
         ledger = Ledger()
         # An error or a signal that ends archive_dataset() is an outcome, too, and is told in here.
@@ -238,7 +238,7 @@ def seconds_until(after: str) -> float:
 
 
 def shown(url: str) -> str:
-    """Return an address without the user, password and query that it may hold."""
+    """Return an address without user, password (it may hold a /, before the last @) and query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{(parts.netloc + parts.path).rpartition('@')[2]}"
 
@@ -255,7 +255,7 @@ def receive(codes: List[str]) -> "Edition":
         last = ""
         with suppress(OSError):  # note_down(), which reads it again, says so when all is safe
             last = read_text(LAST_CHECKSUM_FILE)
-        is_last = dataset.hash in last.lower()  # whoever wrote it, and what else stands there
+        is_last = dataset.hash in last.lower()  # with or without a line feed, as md5sum writes it
         same_size = [it for it in dataset_names() if dataset.bytes == f"{getsize(it)}"]  # as text
         if is_last and same_size:
             # The usual month, so this is proof enough: to hash the file would double its cost.
@@ -512,8 +512,8 @@ class Edition(NamedTuple):
     software: str = ""
 
 
-# The form of a row, its fields joined by line feeds. What has another one is dropped: the header,
-# which save() writes again, and torn rows, whose datasets get new ones while they are there.
+# The form of a row, its fields joined by line feeds. Lines of another form are dropped: the header,
+# which save() writes again, and torn rows. A dataset that is there then gets a new row.
 ROW = r"""(?x)
     [^/\n]+\.json \n         # path
     (\d{4}-\d\d-\d\d)? \n    # presence_date
@@ -549,7 +549,7 @@ class Ledger(Dict[str, Edition]):
             replace_text("editions.csv", table.getvalue())
         text = ""
         for line in read_text("MD5SUMS").split("\n"):
-            # Comments stay, sums of datasets (even of lost ones), and those of other files there.
+            # Comments stay; so do sums of datasets, even of lost ones, and of other existing files.
             kept = [name for name in sums_in(line) if name.endswith(".json") or exists(name)]
             if kept or line.startswith("#"):
                 text += f"{line}\n"
@@ -1005,7 +1005,7 @@ def outcome_of(job: Callable[[], Outcome]) -> Outcome:
             return job()
         finally:  # so that no signal disturbs what follows
             on_signals(signal.SIG_IGN)
-    except Stopped:  # from the job or the line above; its words are in stopped[0]
+    except Stopped:  # from the job, or from within finally; its words are in stopped[0]
         on_signals(signal.SIG_IGN)
     except Failure as failure:
         text = str(failure)
