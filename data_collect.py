@@ -47,7 +47,6 @@ from calendar import timegm
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from email.message import EmailMessage
-from email.policy import SMTP
 from email.utils import formatdate, getaddresses, make_msgid, parsedate
 from glob import glob
 from os.path import basename, dirname, exists, getmtime, getsize, isfile, join
@@ -303,21 +302,21 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
 def chunks_of(response: requests.Response) -> Iterator[bytes]:
     """Yield a body, show on a terminal how far it is; raises Failure where it breaks off."""
     length = response.raw.length_remaining
-    size = 0
+    mb = 0.0
     started = drawn_at = time.monotonic()
     try:
         for chunk in response.iter_content(CHUNK_SIZE):
-            size += len(chunk)
+            mb += len(chunk) / 1e6
             now = time.monotonic()
             if WATCHED and now > drawn_at + 0.25:
                 drawn_at = now
-                mb = size / 1e6
                 share = f", {response.raw.tell() / length:.0%}" if length else ""  # even if packed
                 write_out(sys.stderr, f"\r{mb:,.1f} MB, {mb / (now - started):.1f} MB/s{share:<30}")
             yield chunk
     except Exception as error:  # requests 2.27 lets some of urllib3's own through
-        text = f"The transfer from {shown(response.url)} broke off: {in_words(error)}"
-        raise Failure(text, curable=True) from None
+        raise Failure(
+            f"The transfer from {shown(response.url)} broke off: {in_words(error)}", curable=True
+        ) from None
     finally:
         if WATCHED:
             write_out(sys.stderr, f"\r{'':60}\r")
@@ -636,7 +635,7 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    console.setLevel("WARNING")  # no longer ERROR: what send() warns of comes too late for text
+    console.setLevel("WARNING")  # not cron's ERROR: what send() warns of comes too late for text
     subject = outcome.subject or (warnings and "something looks wrong")
     text = readable(f"{outcome.text}\n{warnings}")
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
@@ -742,7 +741,8 @@ def send_mail(subject: str, text: str) -> None:
     message.set_content(text)
     sender, *receivers = [at for _, at in getaddresses([EMAIL_FROM, EMAIL_TO])]
     beyond = max(sender + "".join(receivers)) > "~"  # the last letter of ASCII
-    data = message.as_bytes(policy=SMTP.clone(utf8=beyond))  # send_message() of 3.6 spoils headers
+    # send_message() of Python 3.6, like its policy SMTP, spoils headers.
+    data = message.as_bytes(policy=message.policy.clone(utf8=beyond)).replace(b"\n", b"\r\n")
     server = mail_server()
     refused = server.sendmail(sender, receivers, data, ["SMTPUTF8"] if beyond else [])
     with suppress(OSError):  # the mail has been accepted already
