@@ -224,7 +224,7 @@ def judge(response: requests.Response, **_: Any) -> None:
         text += f" and names '{new}': set LUMIERE_DATA_API_URL to it in settings.env"
     else:
         text += STATUSES.get(min(status, 500), "")
-    raise Failure(text, status in (408, 429) or status >= 500, wait)
+    raise Failure(text, curable=status in (408, 429) or status >= 500, wait=wait)
 
 
 def seconds_until(after: str) -> float:
@@ -237,7 +237,7 @@ def seconds_until(after: str) -> float:
 
 
 def shown(url: str) -> str:
-    """Return an address without user, password (it may hold a /, before the last @) and query."""
+    """Return an address without user and password, which are all before the last @, and query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{(parts.netloc + parts.path).rpartition('@')[2]}"
 
@@ -280,7 +280,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     md5 = MD5()
     response = ask("POST", DATA_API_URL, json=question, stream=True)
     with response, ThreadPoolExecutor(1) as hasher:  # MD5 takes as long as all the rest
-        hashed = hasher.submit(take_no_signals)  # before all else
+        hashed = hasher.submit(take_no_signals)
         for chunk in chunks_of(response):
             file.write(chunk)
             hashed.result()  # so that no more than two chunks are in memory
