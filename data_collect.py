@@ -27,7 +27,6 @@ import csv
 import errno
 import functools
 import hashlib
-import html
 import http.client
 import io
 import itertools
@@ -224,7 +223,7 @@ def judge(response: requests.Response, **_: Any) -> None:
         text += f" and names '{new}': set LUMIERE_DATA_API_URL to it in settings.env"
     else:
         text += STATUSES.get(min(status, 500), "")
-    raise Failure(text, curable=status in (408, 429) or status >= 500, wait=wait)
+    raise Failure(text, status in (408, 429) or status >= 500, wait)
 
 
 def seconds_until(after: str) -> float:
@@ -257,7 +256,8 @@ def receive(codes: List[str]) -> "Edition":
         is_last = dataset.hash in last.lower()  # with or without a line feed, as md5sum writes it
         same_size = [it for it in dataset_names() if dataset.bytes == f"{getsize(it)}"]  # as text
         if is_last and same_size:
-            # The usual month, so this is proof enough: to hash the file would double its cost.
+            # The usual month. The noted MD5 and a file of that size are proof enough: to hash the
+            # file, too, would double the cost of a month, and is for verify().
             return dataset._replace(path=same_size[-1])
         file.flush()
         sync(file.fileno())
@@ -713,7 +713,7 @@ def call_webhook(text: str) -> None:
     """Tell a webhook, in the words of Slack, Mattermost and Discord; raises what post() does."""
     text = f"LUMIERE VOD archiver on {readable(socket.gethostname())}: {text}"[:2000]
     # Slack wants &, < and > escaped; an escape that was cut in two goes.
-    slack = re.sub("&[a-z]*$", "", html.escape(text, quote=False)[:2000])
+    slack = re.sub("&[a-z]*$", "", text.translate({38: "&amp;", 60: "&lt;", 62: "&gt;"})[:2000])
     post(WEBHOOK_URL, json={"text": slack, "content": text})
 
 
@@ -837,7 +837,7 @@ def words_of_system(error: Any) -> str:
 # ---- Command line -------------------------------------------------------------------------------
 
 SCRIPT = os.path.realpath(__file__)
-WATCHED = sys.stderr is not None and sys.stderr.isatty()  # by somebody at a terminal
+WATCHED = sys.stderr and sys.stderr.isatty()  # by somebody at a terminal; pythonw has no stderr
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
