@@ -374,10 +374,10 @@ def vet(path: str) -> bytes:
         start = start or block.lstrip()[:1]
         if b"\v" in block or b"\f" in block:
             raise Failure(NOT_JSON, curable=True)
-        # A rough test: 1,000 brackets are opened, and none closed between.
+        # A rough test, as no dataset comes near it: 1,000 brackets opened, and none closed between.
         if b"[" * 1000 in block.translate(None, ALL_BUT_BRACKETS).replace(b"{", b"["):
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
-        # 4,301 digits in a row fill at least one of these pieces, even if two blocks share them.
+        # 4,301 digits in a row fill one of these pieces; if two blocks share them, one has 2,151.
         if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
             raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
@@ -635,7 +635,7 @@ def tell(outcome: Outcome) -> None:
     (log.error if outcome.code else log.info)(outcome.text)
     warnings = "".join(f"WARNING: {warning}\n" for warning in untold)
     untold.clear()
-    console.setLevel("WARNING")  # not cron's ERROR: what send() warns of comes too late for text
+    console.setLevel("WARNING")  # stderr, under cron just for errors, gets what send() warns of
     subject = outcome.subject or (warnings and "something looks wrong")
     text = readable(f"{outcome.text}\n{warnings}")
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
@@ -1109,7 +1109,7 @@ def remove_leftovers() -> None:
 
 def dataset_names() -> List[str]:
     """List the datasets in the archive; raises OSError."""
-    # is_file() trusts the folder, even for a file that can't be read; isfile() follows links.
+    # isfile() alone would miss a file on a bad sector; is_file() alone fails at a circular link.
     files = [it.name for it in os.scandir() if it.is_file(follow_symlinks=False) or isfile(it)]
     return sorted(filter(re.compile(r"[^.].*\.json").fullmatch, files))
 
