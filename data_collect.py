@@ -251,7 +251,7 @@ def receive(codes: List[str]) -> "Edition":
     with open(PART, "wb") as file:  # if it isn't moved, archive_locked() removes it at the end
         dataset = download(codes, file)
         last = ""
-        with suppress(OSError):  # note_down(), which reads it again, says so when all is safe
+        with suppress(OSError):  # replace_text() reads it again, and raises when all is safe
             last = read_text(LAST_CHECKSUM_FILE)
         is_last = dataset.hash in last.lower()  # with or without a line feed, as md5sum writes it
         same_size = [it for it in dataset_names() if dataset.bytes == f"{getsize(it)}"]  # as text
@@ -368,7 +368,7 @@ def vet(path: str) -> bytes:
     """Return a text's first byte; raises Failure at what ijson can't bear, and OSError."""
     # ijson's memory grows with the square of the depth of brackets: 25 GB for 100,000. Its C
     # backend crashes at a number of over 4,300 digits, and takes \v and \f for white space. This is
-    # looked for in a reading of its own, as ijson prints errors that are raised in its read().
+    # looked for in a reading of its own: what its read() raises, ijson may print besides raising.
     start = b""
     for block in blocks_of(path):
         start = start or block.lstrip()[:1]
@@ -377,7 +377,7 @@ def vet(path: str) -> bytes:
         # A rough test, as no dataset comes near it: 1,000 brackets opened, and none closed between.
         if b"[" * 1000 in block.translate(None, ALL_BUT_BRACKETS).replace(b"{", b"["):
             raise Failure(f"no dataset but brackets within brackets{NEW_FORM}")
-        # 4,301 digits in a row fill one of these pieces; if two blocks share them, one has 2,151.
+        # If two blocks of 65,536 share 4,301 digits, one has 2,151, which still fill such a piece.
         if any(block[at : at + 1000].isdigit() for at in range(0, len(block) - 999, 1000)):
             raise Failure(f"no dataset but thousands of digits in a row{NEW_FORM}")
     return start
@@ -426,7 +426,7 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     # A name is taken if a file has it, or if a list has it with another MD5. (With this MD5, it is
     # that of a dataset which was lost and comes again: it keeps its name, and its row.)
     taken = os.listdir() + [row.path for row in ledger.values() if row.hash != dataset.hash]
-    with suppress(OSError):  # note_down(), which reads it again, says so when all is safe
+    with suppress(OSError):  # save() reads it again, and raises when all is safe
         sums = sums_in(read_text("MD5SUMS"))
         taken += [name for name in sums if sums[name] != dataset.hash]
     name = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}.json"
@@ -741,7 +741,7 @@ def send_mail(subject: str, text: str) -> None:
     message.set_content(text)
     sender, *receivers = [at for _, at in getaddresses([EMAIL_FROM, EMAIL_TO])]
     beyond = max(sender + "".join(receivers)) > "~"  # the last letter of ASCII
-    # send_message() of Python 3.6, like its policy SMTP, spoils headers.
+    # send_message() of Python 3.6, like its policy SMTP, puts CRs too many between headers.
     data = message.as_bytes(policy=message.policy.clone(utf8=beyond)).replace(b"\n", b"\r\n")
     server = mail_server()
     refused = server.sendmail(sender, receivers, data, ["SMTPUTF8"] if beyond else [])
@@ -1129,7 +1129,7 @@ def contents_of(path: str) -> bytes:
 def replace_text(path: str, text: str) -> None:
     """Give a small text file new contents, all at once and durably; raises OSError."""
     contents = text.encode(*ENCODING)
-    if contents_of(path) != contents:
+    if contents_of(path) != contents:  # raises, too, if what is there can't be read
         part = join(dirname(path), PART)
         with open(part, "wb") as file:
             file.write(contents)
