@@ -105,6 +105,9 @@ slow = hypothesis.settings(
 @strict
 @hypothesis.settings(max_examples=200, deadline=None)
 @hypothesis.given(data=WORKS.map(as_json) | damaged())
+@hypothesis.example(
+    as_json([{"presences": [{"presence_date": day}]} for day in ("2026-06-30", "2026-01-31")])
+)
 def test_what_is_found_in_a_dataset(data: bytes) -> None:
     hypothesis.assume(b"\\ud" not in data.lower())  # half a surrogate is read in several ways
     data_collect.untold.clear()
