@@ -261,23 +261,31 @@ def test_of_files_of_one_size_the_last_is_the_unchanged_one(used: Archiver) -> N
     assert used.log.endswith(f" - INFO - Unchanged: the archive has this dataset as {NEW_NAME}.\n")
 
 
-@pytest.mark.parametrize("readable", [True, False])
-def test_a_name_that_only_md5sums_has_is_taken(used: Archiver, readable: bool) -> None:
+def test_a_name_that_only_md5sums_has_is_taken(used: Archiver) -> None:
     """Both a dataset and editions.csv were lost, and other contents come for its date."""
     for name in (OLD_NAME, "editions.csv"):
         (used.archive / name).unlink()
-    if not readable:
-        (used.archive / "MD5SUMS").unlink()
-        (used.archive / "MD5SUMS").mkdir()
     revised = dataset(date="2026-06-30", seed=66)
     used.api.on(WORKS, answer(revised))
     result = used.run()
-    name = OLD_NAME.replace(".json", "_1.json") if readable else OLD_NAME
-    assert_one_sentence(result.out, "Revised dataset" if readable else "New dataset", name)
+    name = OLD_NAME.replace(".json", "_1.json")
+    assert_one_sentence(result.out, "Revised dataset", name)
     assert used.datasets() == {name: revised}
-    assert result.code == (0 if readable else 1)
-    if readable:
-        assert_one_sentence(used.run("--verify").err, "1 of 2 ", f"{OLD_NAME} is missing")
+    assert result.code == 0
+    assert_one_sentence(used.run("--verify").err, "1 of 2 ", f"{OLD_NAME} is missing")
+
+
+def test_an_unreadable_md5sums_keeps_no_edition_back(used: Archiver) -> None:
+    """Nothing is left that knows its name, and the run fails only when the dataset is safe."""
+    for name in (OLD_NAME, "editions.csv", "MD5SUMS"):
+        (used.archive / name).unlink()
+    (used.archive / "MD5SUMS").mkdir()
+    revised = dataset(date="2026-06-30", seed=66)
+    used.api.on(WORKS, answer(revised))
+    result = used.run()
+    assert_one_sentence(result.out, "New dataset", OLD_NAME)
+    assert used.datasets() == {OLD_NAME: revised}
+    assert result.code == 1
 
 
 def test_a_disk_that_was_away_for_a_month(used: Archiver) -> None:

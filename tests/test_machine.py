@@ -44,9 +44,9 @@ HALF = head("200 OK", [f"Content-Length: {len(NEW)}"]) + NEW[: len(NEW) // 2]
 class Pause:
     """An answer that stops half-way, says so, and goes on when it is told to."""
 
-    def __init__(self, api: LumiereApi) -> None:
+    def __init__(self, api: LumiereApi, path: str = WORKS, start: bytes = HALF) -> None:
         self.reached, self.go_on = threading.Event(), threading.Event()
-        api.on(WORKS, raw(HALF, then=self._wait), answer(NEW))
+        api.on(path, raw(start, then=self._wait), answer(NEW))
 
     def _wait(self, connection: object) -> None:
         self.reached.set()
@@ -54,7 +54,7 @@ class Pause:
         connection.sendall(NEW[len(NEW) // 2 :])  # type: ignore[attr-defined]
 
     def wait(self) -> None:
-        """Wait until the archiver has received half a dataset."""
+        """Wait until the archiver has received the start, mostly half a dataset."""
         assert self.reached.wait(60)
 
 
@@ -266,19 +266,13 @@ def test_the_hasher_takes_no_signals(used: Archiver, pause: Pause) -> None:
 @linux
 def test_a_channel_takes_no_signals(used: Archiver) -> None:
     """Else the run would wait on for the ping, which makes two more attempts."""
-    reached, go_on = threading.Event(), threading.Event()
-
-    def hang(_: object) -> None:
-        reached.set()
-        assert go_on.wait(60)
-
-    used.api.on("/ping/start", raw(b"", then=hang))
+    pause = Pause(used.api, "/ping/start", b"")
     used.api.on("/ping/fail", answer(b"OK"))
     child = used.start(HEALTHCHECKS_URL=f"{used.api.url}/ping")
-    assert reached.wait(60)
+    pause.wait()
     signal_second_thread_first(child)
     result = finish(child)
-    go_on.set()
+    pause.go_on.set()
     assert result.code == 129
     assert_one_sentence(result.err, "SIGHUP")
     assert len(used.api.asked("/ping/start")) == 1
@@ -294,8 +288,8 @@ def signal_second_thread_first(child: Child) -> None:
     threads = f"/proc/{child.pid}/task"
     wait_for(lambda: len(os.listdir(threads)) == 2)
     code = "print(flush=True)\nwhile True: pass"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as busy:
-        assert busy.stdout is not None
+    busy: Child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
         busy.stdout.readline()
         for thread in [*map(int, os.listdir(threads)), busy.pid]:
             os.sched_setaffinity(thread, {min(os.sched_getaffinity(0))})
@@ -304,7 +298,9 @@ def signal_second_thread_first(child: Child) -> None:
             child.send_signal(getattr(signal, name))
         status = Path(f"/proc/{child.pid}/status")
         wait_for(lambda: bool(re.search("(?m)^ShdPnd:\t0+$", status.read_text())))
-        busy.kill()
+    finally:
+        busy.kill()  # or it would go on for ever, should something fail here
+        busy.communicate()
 
 
 @posix
