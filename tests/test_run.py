@@ -14,6 +14,7 @@ from typing import Any, Callable
 import pytest
 from conftest import (
     COUNTRIES,
+    EDITIONS,
     NEW,
     NEW_NAME,
     OLD,
@@ -22,12 +23,14 @@ from conftest import (
     WORKS,
     Archiver,
     archived,
+    as_csv,
     assert_one_sentence,
     fill,
     md5,
+    row_of,
+    unchanged,
 )
 from lumiere_api import MEMBERS, answer, as_json, chunked, dataset, until_close, works, zipped
-from telling import list_editions
 
 
 def test_first_run_archives_the_dataset(fresh: Archiver) -> None:
@@ -56,13 +59,32 @@ def test_a_new_edition_joins_the_archive(used: Archiver) -> None:
 
 
 def test_unchanged_costs_no_parsing(used: Archiver) -> None:
-    """What is equal to the last checksum is not looked into, whatever it is."""
+    """What is equal to a dataset in the archive is not looked into, whatever it is."""
     no_json = b"x" * len(OLD)
-    list_editions(used)
+    row = dict(row_of(OLD_NAME, OLD), hash=md5(no_json))
+    fill(used, {os.path.join("archive", OLD_NAME): no_json, EDITIONS: as_csv([row])})
+    used.api.on(WORKS, answer(no_json))
+    assert used.run() == (0, "", "")
+    assert used.checksum.read_text() == md5(no_json) + "\n"
+
+
+def test_the_last_checksum_alone_proves_nothing(used: Archiver) -> None:
+    """The archive has a file of the same size, and not these bytes."""
+    no_json = b"x" * len(OLD)
     used.api.on(WORKS, answer(no_json))
     used.checksum.write_text(md5(no_json) + "\n")
+    with unchanged(used, no_json):
+        result = used.run()
+    assert result.code == 1
+    assert_one_sentence(result.err, "is not whole")
+
+
+def test_a_checksum_of_another_edition_hides_nothing(used: Archiver) -> None:
+    """What is served is in the archive, whatever last_checksum.txt says."""
+    used.checksum.write_text(md5(NEW) + "\n")
+    used.api.on(WORKS, answer(OLD))
     assert used.run() == (0, "", "")
-    assert used.archive.joinpath(OLD_NAME).read_bytes() == OLD
+    assert used.files() == archived(OLD)
 
 
 @pytest.mark.parametrize("text", ["{}", "{}\r\n", "  {}  \n"])
@@ -150,7 +172,7 @@ def test_presence_dates(fresh: Archiver, dates: Any, newest: str, passed_over: i
 
 
 def test_a_presence_date_that_is_deep_is_passed_over(fresh: Archiver) -> None:
-    """As deep as check() lets it be, which is deeper than Python can write it out."""
+    """Deeper than Python could write it out."""
     deep = b"[" * 990 + b"]" * 990
     dated = as_json([{"presences": [{"presence_date": "2026-02-28"}, {"presence_date": 7}]}])
     data = dated.replace(b"7", deep)
@@ -332,15 +354,19 @@ def test_no_place_for_output(fresh: Archiver, redirect: str) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names are bytes")
 def test_odd_names_and_folders_under_cron(tmp_path: Path, fresh: Archiver) -> None:
-    """cron gives Python 3.6 an ASCII locale; names beyond it still work."""
-    odd = os.fsencode(str(fresh.archive)) + b"/donn\xe9es\xc3\xa9.json"
-    with open(odd, "wb") as file:
+    """cron gives Python 3.6 an ASCII locale; names beyond it still work, also in the lists."""
+    odd = b"donn\xe9es\xc3\xa9.json"
+    with open(os.fsencode(str(fresh.archive)) + b"/" + odd, "wb") as file:
         file.write(NEW)
+    listed = as_csv([row_of(NEW_NAME, NEW)]).replace(NEW_NAME.encode(), odd)
+    fill(fresh, {EDITIONS: listed})
     for encoding in ("utf-8", "ascii"):
         fresh.settings["PYTHONIOENCODING"] = encoding
         result = fresh.run(LAST_CHECKSUM_FILE=f"{encoding}.txt")
         assert (result.code, result.err) == (0, "")
         assert list(fresh.datasets().values()) == [NEW]
+        assert (fresh.folder / EDITIONS).read_bytes() == listed
+        assert (fresh.archive / "MD5SUMS").read_bytes() == md5(NEW).encode() + b"  " + odd + b"\n"
         assert fresh.run("--verify").code == 0
     moved = fresh.folder.parent / "donn\xe9es \u4e2d"
     fresh.folder.rename(moved)

@@ -146,12 +146,43 @@ def test_comments_and_empty_lines(two: Archiver, lines: List[str]) -> None:
 
 
 def test_a_dataset_that_no_list_has_is_mentioned(two: Archiver) -> None:
-    (two.archive / "copy.json").write_bytes(OLD)
+    name = OLD_NAME.replace(".json", "_1.json")
+    (two.archive / name).write_bytes(OLD)
+    (two.archive / "copy.json").write_bytes(OLD)  # nobody's dataset
     result = two.run("--verify")
     assert (result.code, result.err) == (0, "")
-    (warning,) = warnings_of(result)
-    assert "copy.json" in warning
-    assert warning in logged(two, "WARNING")
+    assert warnings_of(result) == [f"{name} is not listed in MD5SUMS."]
+    assert warnings_of(result) == logged(two, "WARNING")
+
+
+def test_a_line_that_can_not_be_read_is_mentioned(two: Archiver) -> None:
+    """Nobody can say of its file whether it is whole."""
+    sums = two.archive / "MD5SUMS"
+    sums.write_text(sums.read_text().replace("  ", ";", 1))
+    before = sums.read_bytes()
+    result = two.run("--verify")
+    assert (result.code, result.err) == (0, "")
+    unreadable = "MD5SUMS has lines that can't be read, 1 in all. They stay as they are."
+    assert warnings_of(result) == [unreadable, f"{OLD_NAME} is not listed in MD5SUMS."]
+    assert said(logged(two, "INFO")[-1], "1 of 1 files")
+    assert sums.read_bytes() == before
+
+
+def test_md5sums_that_can_not_be_opened(two: Archiver) -> None:
+    (two.archive / "MD5SUMS").unlink()
+    (two.archive / "MD5SUMS").mkdir()
+    result = two.run("--verify")
+    assert result.code == 1
+    assert_one_sentence(result.err)
+    assert [text for text in warnings_of(result) if text.startswith("MD5SUMS can't be read: ")]
+
+
+def test_what_heals_is_whole_again(two: Archiver) -> None:
+    """The check that --verify turned red: the monthly run turns it green for a reason."""
+    flip(two, NEW_NAME)
+    assert two.run("--verify").code == 1
+    assert two.run().code == 0
+    assert two.run("--verify") == (0, "", "")
 
 
 def test_md5sums_that_is_lost(two: Archiver) -> None:

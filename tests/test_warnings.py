@@ -119,6 +119,37 @@ def channel_failed(archiver: Archiver) -> Dict[str, str]:
     return {}
 
 
+def damaged(archiver: Archiver) -> Dict[str, str]:
+    (archiver.archive / OLD_NAME).write_bytes(OLD.swapcase())
+    serve(archiver, OLD)
+    return {}
+
+
+def damaged_for_good(archiver: Archiver) -> Dict[str, str]:
+    (archiver.archive / "rejected").write_bytes(b"a file in the place of the folder")
+    return damaged(archiver)
+
+
+def damaged_and_not_listed(archiver: Archiver) -> Dict[str, str]:
+    (archiver.archive / "editions.csv").unlink()
+    (archiver.archive / OLD_NAME).write_bytes(OLD.swapcase())
+    return {}
+
+
+def spoilt_editions(archiver: Archiver) -> Dict[str, str]:
+    path = archiver.archive / "editions.csv"
+    path.write_text(path.read_text() + "seen by Anna\nand Bo\n")
+    serve(archiver, OLD)
+    return {}
+
+
+def spoilt_sums(archiver: Archiver) -> Dict[str, str]:
+    path = archiver.archive / "MD5SUMS"
+    path.write_text(path.read_text() + "seen by Anna")
+    serve(archiver, OLD)
+    return {}
+
+
 class Row(NamedTuple):
     """How to provoke a WARNING, what it must say, and the outcome above it."""
 
@@ -144,11 +175,35 @@ ROWS: Dict[str, Row] = {
         no_news, ("no new dataset since", LONG_AGO[:10], "three or four"), outcome="Unchanged"
     ),
     "missing, archived again": Row(missing, ("missing", "archived again")),
+    "damaged, archived again": Row(
+        damaged, (re.escape(OLD_NAME), "damaged", "archived again", r"rejected/.*\.damaged")
+    ),
+    "damaged, and it can't be moved": Row(
+        damaged_for_good,
+        (re.escape(OLD_NAME), "damaged", "archived again", "can't be moved"),
+        outcome="Revised dataset",
+    ),
+    "damaged, without a row": Row(
+        damaged_and_not_listed,
+        (re.escape(OLD_NAME), "damaged", md5(OLD), md5(OLD.swapcase())),
+    ),
     "listed late": Row(
-        listed_late, (re.escape(OLD_NAME), "without a row in editions.csv"), outcome="Unchanged"
+        listed_late,
+        (re.escape(OLD_NAME), "without a row in editions.csv", "countries.* not known any more"),
+        outcome="Unchanged",
     ),
     "no whole dataset": Row(
-        no_whole_dataset, (re.escape(DAMAGED_NAME), "no whole dataset"), outcome="Unchanged"
+        no_whole_dataset, (re.escape(DAMAGED_NAME), "not a whole dataset"), outcome="Unchanged"
+    ),
+    "lines of editions.csv": Row(
+        spoilt_editions,
+        ("editions.csv has lines that can't be read", r"\b2\b", "stay as they are"),
+        outcome="Unchanged",
+    ),
+    "a line of MD5SUMS": Row(
+        spoilt_sums,
+        ("MD5SUMS has lines that can't be read", r"\b1\b", "stay as they are"),
+        outcome="Unchanged",
     ),
     "the log": Row(no_log, ("log.* can't be opened", "no/such/folder/log")),
     "a channel that failed": Row(channel_failed, ("Healthchecks channel failed", "500")),
@@ -193,7 +248,11 @@ def test_log_level_never_decides_what_is_told(told: Archiver, mail: MailServer, 
 
 
 @pytest.mark.parametrize(
-    "name", ["listed late", "no whole dataset", "the log", "a channel that failed"]
+    "name",
+    [
+        *("listed late", "no whole dataset", "damaged, without a row", "lines of editions.csv"),
+        *("the log", "a channel that failed"),
+    ],
 )
 def test_a_warning_is_told_with_a_failure_too(told: Archiver, mail: MailServer, name: str) -> None:
     """What is known by the time of the failure: here the countries can't be asked for."""
