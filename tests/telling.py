@@ -21,9 +21,10 @@ from conftest import EDITIONS, Archiver, Result, as_csv, row_of
 from lumiere_api import Answer, answer
 
 PING, HOOK = "/ping/5ecret-uuid", "/hooks/5ecret-token"
-PASSWORD = "5ecret p@ss/word%"
-LOGIN = "us%40er:5ecret%20p%40ss%2Fword%25@"
+PASSWORD = "5ecret p@ss/word%#?"
+LOGIN = "us%40er:5ecret%20p%40ss%2Fword%25%23%3F@"
 SECRETS = ("5ecret", "p%40ss")
+CONTROLS = "\x1b[2J\x1b]0;x\x07\x08"  # that clear a terminal, name it, sound its bell
 # What means nothing to somebody who gets it by mail.
 NOISE = (
     r"IncompleteRead|RemoteDisconnected|\w+(?:Error|Exception)\b|\[Errno|_ssl\.c|Traceback"
@@ -37,6 +38,8 @@ class MailServer:
     def __init__(self, **options: Any) -> None:
         self.mails: List[Any] = []
         self.logins: List[str] = []
+        self.receivers: List[str] = []  # that were named, over TLS or not
+        self.starttls = ""  # the answer to STARTTLS, if it's not to go well
         self.greetings: List[str] = []  # what clients called themselves
         self.refuse = ""  # addresses, with spaces between
         self.refusal = "550 no such user"  # "": the connection breaks off
@@ -58,6 +61,7 @@ class MailServer:
     async def handle_RCPT(
         self, server: Any, session: Any, envelope: Any, address: str, options: Any
     ) -> str:
+        self.receivers.append(address)
         if address in self.refuse.split():
             if not self.refusal:
                 server.transport.abort()
@@ -92,11 +96,17 @@ class MailServer:
 
 
 class _Session(SMTP):
-    """A session that may begin late."""
+    """A session that may begin late, and without the TLS that it offers."""
 
     async def _handle_client(self) -> None:
         await asyncio.sleep(self.event_handler.greets_after)
         await super()._handle_client()
+
+    async def smtp_STARTTLS(self, arg: str) -> None:
+        if not self.event_handler.starttls:
+            await super().smtp_STARTTLS(arg)
+            return
+        await self.push(self.event_handler.starttls)
 
 
 @pytest.fixture(scope="session")
@@ -182,11 +192,11 @@ def body(archiver: Archiver, path: str) -> str:
 
 
 def hooked(archiver: Archiver) -> str:
-    """What the last call of the webhook said, which is the same in both its fields."""
+    """What the last call of the webhook said, without the escapes that Slack asks for."""
     called = json.loads(body(archiver, HOOK))
-    assert set(called) == {"text", "content"}
-    assert html.unescape(called["text"]) == called["content"]
-    return str(called["content"])
+    assert set(called) == {"text"}  # a field that it doesn't know makes Google Chat answer 400
+    assert not re.search("[<>]|&(?!(amp|lt|gt);)", called["text"])
+    return html.unescape(called["text"])
 
 
 def warnings_of(result: Result) -> List[str]:
@@ -227,6 +237,12 @@ def assert_no_secret(archiver: Archiver, *texts: str) -> None:
     for text in (archiver.log, *texts):
         for secret in SECRETS:
             assert secret not in text
+
+
+def assert_printable(*texts: str) -> None:
+    """Hold that texts have no control characters but the ends of lines, and a terminal's own."""
+    for text in texts:
+        assert re.sub(r"\r?\n|\r", "", text).isprintable(), text
 
 
 def assert_words(*texts: str) -> None:

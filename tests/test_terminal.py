@@ -11,7 +11,8 @@ from typing import Tuple
 
 import pytest
 from conftest import NEW, OLD, WORKS, Archiver, archived
-from lumiere_api import Answer, head, raw
+from lumiere_api import Answer, answer, head, raw
+from telling import CONTROLS, assert_printable, dead_port
 
 pty = pytest.importorskip("pty", reason="pseudo-terminals of POSIX")
 
@@ -112,7 +113,7 @@ def test_progress_of_a_packed_answer_counts_what_was_sent(used: Archiver) -> Non
     assert 0 < shares[0] < shares[-1] <= 100
 
 
-@pytest.mark.parametrize(("level", "shown_too"), [("ERROR", ""), ("DEBUG", "backend of ijson")])
+@pytest.mark.parametrize(("level", "shown_too"), [("ERROR", ""), ("DEBUG", "ijson has its")])
 def test_log_level_hides_nothing_on_a_terminal(used: Archiver, level: str, shown_too: str) -> None:
     used.settings["LUMIERE_LOG_LEVEL"] = level
     code, _, shown = run_on_terminal(used)
@@ -121,6 +122,29 @@ def test_log_level_hides_nothing_on_a_terminal(used: Archiver, level: str, shown
     assert ("DEBUG" in shown) == bool(shown_too)
     assert shown_too in shown
     assert ("INFO" in used.log) == bool(shown_too)
+
+
+@pytest.mark.parametrize("data", [OLD, NEW], ids=["unchanged", "new"])
+def test_that_a_dataset_is_checked(used: Archiver, data: bytes) -> None:
+    """It takes half a minute for a gigabyte, in which nothing else would be shown."""
+    used.api.on(WORKS, answer(data))
+    code, _, shown = run_on_terminal(used)
+    assert code == 0
+    shown = on_screen(shown)
+    assert (" INFO - Checking " in shown) == (data == NEW)
+    if data == NEW:
+        order = ["INFO - Received ", "INFO - Checking ", "INFO - New dataset: "]
+        assert sorted(order, key=shown.index) == order
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "308 Moved"])
+def test_no_control_character_of_a_server(used: Archiver, status: str) -> None:
+    moved_to = f"Location: http://127.0.0.1:{dead_port()}/{CONTROLS}\x9b2J\r\n {CONTROLS}"
+    used.api.on(WORKS, answer(status=status, headers=[moved_to]))
+    code, out, shown = run_on_terminal(used)
+    assert (code, out) == (1, "")
+    assert_printable(shown)
+    assert all(re.fullmatch(LOG_LINE, line) for line in on_screen(shown).splitlines())
 
 
 def test_progress_goes_before_a_failure_is_shown(used: Archiver) -> None:

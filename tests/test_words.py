@@ -42,10 +42,12 @@ from lumiere_api import (
     until_close,
 )
 from telling import (
+    CONTROLS,
     HOOK,
     PING,
     MailServer,
     assert_no_secret,
+    assert_printable,
     assert_words,
     body,
     dead_port,
@@ -74,6 +76,16 @@ class TlsApi(LumiereApi):
         """Answer, unless the client goes away at the sight of the certificate."""
         with contextlib.suppress(ssl.SSLError):
             super().serve(connection)
+
+
+class NotFound(LumiereApi):
+    """A server that has no page of any name."""
+
+    def serve(self, connection: socket.socket) -> None:
+        """Read the request, and answer."""
+        with contextlib.suppress(KeyError):
+            super().serve(connection)
+        answer(status="404 Not Found")(connection)
 
 
 class Scene:
@@ -153,6 +165,15 @@ def proxy_down(scheme: str) -> Callable[[Scene], None]:
         address(f"{scheme}://lumiere.invalid/api/works", **variables)(scene)
 
     return arrange
+
+
+def socks(scene: Scene) -> None:
+    """A proxy that requests has no package for."""
+    found = subprocess.call([sys.executable, "-c", "import socks"], stderr=subprocess.DEVNULL)
+    if found == 0:
+        pytest.skip("the package for SOCKS is here")
+    variables = {"HTTP_PROXY": "socks5h://user:5ecret@127.0.0.1:1", "NO_PROXY": "127.0.0.1"}
+    address("http://lumiere.invalid/api/works", **variables)(scene)
 
 
 def untrusted(scene: Scene) -> None:
@@ -250,6 +271,7 @@ FAULTS: Dict[str, Fault] = {
     "no bundle for curl": Fault(no_bundle("CURL_CA_BUNDLE"), ("CURL_CA_BUNDLE",)),
     "a proxy that is down": Fault(proxy_down("http"), ("proxy", r"HTTP_PROXY", AS_IT_WAS)),
     "a proxy for https that is down": Fault(proxy_down("https"), ("proxy", r"HTTPS_PROXY")),
+    "a SOCKS proxy": Fault(socks, ("SOCKS", r"pip install 'requests\[socks\]'", AS_IT_WAS), False),
     "no answer": Fault(
         works(silence, READ_TIMEOUT="1"), ("READ_TIMEOUT", r"\b1(\.0)? s", AS_IT_WAS), True
     ),
@@ -261,6 +283,11 @@ FAULTS: Dict[str, Fault] = {
     "unknown host": Fault(
         address("http://lumiere.invalid/api/works"),
         ("lumiere.invalid", "name can't be found", AS_IT_WAS),
+        True,
+    ),
+    "a redirect to an unknown host": Fault(
+        works(answer(status="308 Moved", headers=["Location: http://moved.invalid/api/works"])),
+        ("moved.invalid", "name can't be found", AS_IT_WAS),
         True,
     ),
     "cut": Fault(works(raw(LONG)), (*BROKE_OFF, "ended before all had come"), True),
@@ -289,7 +316,7 @@ FAULTS: Dict[str, Fault] = {
     ),
     "redirect to nowhere": Fault(
         works(answer(status="308 Moved", headers=["Location: http://["])),
-        (AS_IT_WAS, "no valid address"),
+        (AS_IT_WAS, "address.* is not valid"),
         False,
     ),
     "moved": Fault(moved, ("301", "DATA_API_URL", "/v2/works", AS_IT_WAS), False),
@@ -376,8 +403,8 @@ def test_words(scene: Scene, mail: MailServer, name: str) -> None:
 def test_an_unforeseen_fault(told: Archiver, mail: MailServer, tmp_path: Path) -> None:
     """Its own words may hold a secret: it says where it came about, and to report it."""
     (tmp_path / "broken").mkdir()
-    code = "import csv\ndef reader(*_):\n    raise RuntimeError('http://user:5ecret@host')\n"
-    (tmp_path / "broken" / "sitecustomize.py").write_text(code + "csv.reader = reader\n")
+    code = "import time\ndef strptime(*_):\n    raise RuntimeError('http://user:5ecret@host')\n"
+    (tmp_path / "broken" / "sitecustomize.py").write_text(code + "time.strptime = strptime\n")
     told.settings["PYTHONPATH"] = str(tmp_path / "broken")
     result = told.run(LOG_LEVEL="DEBUG")
     assert result.code == 1
@@ -407,6 +434,161 @@ def test_secrets_of_a_proxy_stay_secret_at_each_attempt(scene: Scene) -> None:
     assert result.code == 1
     assert_no_secret(scene.archiver, result.err, body(scene.archiver, HOOK))
     assert_words(scene.archiver.log)
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        raw(head("200 OK", ["Content-Length: 9000000"]) + b" " * 1600000),
+        chunked(b" " * 1600000, end=b""),
+        raw(head("200 OK", ["Content-Length: 9000000"]) + b" " * 1600000, then=silence),
+    ],
+    ids=["cut", "cut between two chunks", "stall"],
+)
+def test_a_transfer_that_breaks_off_says_how_much_had_come(scene: Scene, send: Answer) -> None:
+    """Which tells a line that is slow from a server that is not there."""
+    scene.api.on(WORKS, send)
+    result = scene.archiver.run(CHUNK_SIZE="10000", READ_TIMEOUT="1", ATTEMPTS="1")
+    assert result.code == 1
+    assert_one_sentence(result.err, "broke off after 1.6 MB: ")
+    assert_no_secret(scene.archiver, result.err)
+
+
+# Control characters, by which a server could do what it likes at a terminal
+
+FOLDED = "/v2/works\r\n 2026-01-01 - INFO - Unchanged"  # a header that goes on in the next line
+
+
+def assert_no_controls(scene: Scene, mail: MailServer, result: Result) -> None:
+    """Hold that a failure is told in one line, and that nothing of it is a control character."""
+    assert (result.code, result.out) == (1, "")
+    assert_one_sentence(result.err)
+    sentence = result.err.strip()
+    assert hooked(scene.archiver).endswith(": " + sentence)
+    assert body(scene.archiver, PING + "/fail") == sentence
+    assert mail.text() == " ".join(sentence.split())
+    assert_printable(sentence, scene.archiver.log, mail.message()["Subject"])
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:", line) for line in scene.archiver.log.splitlines())
+
+
+@pytest.mark.parametrize(
+    "location",
+    [f"/v2/{CONTROLS}works", f"http://x.invalid/{CONTROLS}", "/v2/\x9b2J\x85\x90", FOLDED],
+)
+@pytest.mark.parametrize("status", ["301 Moved", "308 Moved"])
+def test_no_control_character_of_a_redirect(
+    scene: Scene, mail: MailServer, location: str, status: str
+) -> None:
+    """Where it is not followed, and where it is, to a server that has no such page."""
+    with NotFound() as elsewhere:
+        if location.startswith("/"):
+            location = elsewhere.url + location
+        scene.api.on(WORKS, answer(status=status, headers=[f"Location: {location}"]))
+        result = scene.archiver.run(ATTEMPTS="1")
+    assert_no_controls(scene, mail, result)
+
+
+@pytest.mark.parametrize("status", [f"404 No{CONTROLS}", f"429 {CONTROLS}", "503 \x9b2J"])
+def test_no_control_character_of_a_status(scene: Scene, mail: MailServer, status: str) -> None:
+    headers = [f"Retry-After: {CONTROLS}", f"Server: {CONTROLS}"]
+    scene.api.on(WORKS, answer(status=status, headers=headers))
+    assert_no_controls(scene, mail, scene.archiver.run(ATTEMPTS="1"))
+
+
+def test_no_control_character_of_a_country(scene: Scene, mail: MailServer) -> None:
+    codes(answer(as_json([{"code": CONTROLS, "is_coe": True}])))(scene)
+    assert_no_controls(scene, mail, scene.archiver.run())
+
+
+def test_no_control_character_of_a_date(scene: Scene, mail: MailServer) -> None:
+    works(answer(as_json([{"presences": [{"presence_date": "2026-09-30" + CONTROLS}]}])))(scene)
+    assert_no_controls(scene, mail, scene.archiver.run())
+
+
+# What the machine refuses
+
+
+@pytest.fixture
+def bound(tmp_path: Path) -> List[str]:
+    """A command to go before another, so that permissions bind it though root runs these tests."""
+    code = "import ctypes, os, sys"
+    # Linux lets go of what makes root pass them: prctl() with PR_CAPBSET_DROP, and two CAP_DAC_….
+    code += "\nif os.getuid() == 0: [ctypes.CDLL(None).prctl(24, right) for right in (1, 2)]"
+    code += "\nos.execvp(sys.argv[1], sys.argv[1:])"
+    before = [sys.executable, "-c", code]
+    (tmp_path / "probe").touch(0o444)
+    if os.name != "posix" or not subprocess.call([*before, "test", "-w", str(tmp_path / "probe")]):
+        pytest.skip("no permissions that bind this user")
+    return before
+
+
+def assert_refused(text: str, path: Path) -> None:
+    """Hold that the whole path is named, of a file or of one in this folder, and the cure."""
+    (named,) = re.findall(r"Permission denied: ([^;]+);", text)
+    assert str(path) in (named, os.path.dirname(named)), text
+    assert said(text, r"chmod u\+w", "whose file it is")
+    assert_words(text)
+
+
+@pytest.mark.parametrize("name", ["archive", "archive/.lock", "archive/rejected"])
+def test_permission_denied(fresh: Archiver, bound: List[str], name: str) -> None:
+    path = fresh.folder / name
+    if name == "archive/.lock":
+        path.touch()
+    else:
+        path.mkdir(exist_ok=True)
+    path.chmod(0o444 if path.is_file() else 0o555)
+    fresh.api.on(WORKS, answer(HTML))
+    result = fresh.run(before=bound, ATTEMPTS="1")
+    assert result.code == 1
+    assert_one_sentence(result.err)
+    assert_refused(result.err, path)
+
+
+def test_a_checksum_that_can_not_be_written(fresh: Archiver, bound: List[str]) -> None:
+    fresh.log_file.touch()
+    fresh.log_file.chmod(0o666)
+    fresh.folder.chmod(0o555)
+    result = fresh.run(before=bound)
+    assert result.code == 1
+    assert said(result.out, "New dataset: ")
+    assert_refused(result.err, fresh.folder)
+
+
+def test_a_log_that_can_not_be_written(fresh: Archiver, bound: List[str]) -> None:
+    fresh.log_file.touch()
+    fresh.log_file.chmod(0o444)
+    result = fresh.run(before=bound)
+    assert (result.code, result.err) == (0, "")
+    (warning,) = re.findall("(?m)^WARNING: (.+)$", result.out)
+    assert_refused(warning, fresh.log_file)
+
+
+def test_an_archive_that_can_not_be_listed(fresh: Archiver, bound: List[str]) -> None:
+    fresh.archive.chmod(0o333)
+    result = fresh.run(before=bound)
+    assert result.code == 1
+    assert_refused(result.err, fresh.archive)
+
+
+# Damage, for which another try is no cure
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_verify_asks_for_a_copy(told: Archiver, mail: MailServer, missing: bool) -> None:
+    path = next(told.archive.glob("*.json"))
+    if missing:
+        path.unlink()
+    else:
+        path.write_bytes(b"[]")
+    result = told.run("--verify")
+    assert (result.code, result.out) == (1, "")
+    assert_one_sentence(result.err, path.name, "missing" if missing else "damaged")
+    texts = (result.err, hooked(told), body(told, PING + "/fail"), mail.text())
+    for text in texts:
+        assert said(text, "0 of 1 files", r"\bcop(y|ies)\b", "backup")
+        assert not said(text, "try later|if it lasts|no dataset (is|was) (lost|damaged)")
+    assert_words(*texts)
 
 
 # The command that tries again
