@@ -3,7 +3,7 @@
 As a module it answers each request as a test scripts it, down to the bytes of malformed HTTP,
 remembers what it was asked, and raises its own errors in the test. As a program it serves a
 generated dataset, always the same bytes for the same arguments, and prints the two settings that
-point the archiver at it:
+point the archiver at it, as settings.env has them:
 
     python tests/lumiere_api.py --size 300
 """
@@ -16,6 +16,7 @@ import json
 import os
 import random
 import select
+import signal
 import socket
 import socketserver
 import struct
@@ -278,7 +279,7 @@ def _read_request(connection: socket.socket) -> Optional[Request]:
 
 
 def main() -> None:
-    """Serve a generated dataset until Ctrl-C."""
+    """Serve a generated dataset until Ctrl-C or SIGTERM."""
     parser = argparse.ArgumentParser(description="Serve a generated LUMIERE VOD dataset.")
     parser.add_argument("--size", type=float, default=300, help="MB (default: 300)")
     parser.add_argument("--date", default="2026-09-30", help="newest presence_date")
@@ -286,14 +287,16 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0, help="Mbit/s (default: all it can)")
     parser.add_argument("--port", type=int, default=0, help="(default: a free one)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, LumiereApi(options.port) as api:
-        path = os.path.join(folder, "works.json")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its folder is to go then, too
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+        path = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), "works.json")
         write_dataset(path, int(options.size * 1e6), options.date, options.seed)
+        api = stack.enter_context(LumiereApi(options.port))
         api.on("/api/works", from_file(path, options.rate))
         for name, value in api.settings.items():
-            print(f"{name}={value}", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+            print(f"{name}='{value}'", flush=True)
+        threading.Event().wait()
 
 
 if __name__ == "__main__":
