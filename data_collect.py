@@ -318,7 +318,6 @@ def accept(answer: "Edition") -> "Edition":
     try:
         return check(answer)
     except Failure as failure:
-        os.makedirs("rejected", exist_ok=True)
         kept = f"rejected/{answer.hash}.{'json' if ends_of(PART) in WHOLE else 'txt'}"
         move(PART, kept)
         with suppress(OSError):  # what can't be removed must not cost us this answer
@@ -438,7 +437,6 @@ def old_place(dataset: "Edition", ledger: "Ledger") -> Optional[str]:
     name = next(filter(ledger.is_dataset, names), None)
     if name and lexists(name):
         try:
-            os.makedirs("rejected", exist_ok=True)
             kept = free_path(f"rejected/{name}.damaged", "")
             move(name, kept)
             warn(f"{name} was damaged; it is archived again. The damaged file is now {kept}.")
@@ -499,7 +497,7 @@ class Edition(NamedTuple):
     created: str  # when the download ended, in UTC
     bytes: int
     hash: str  # MD5
-    works: Optional[int]  # None: the file is not a whole dataset
+    works: Optional[int]  # None or 0: the file is not a whole dataset
     presences: Optional[int]
     countries: Optional[str]  # the codes that were asked for, with spaces between
     source: Optional[str]
@@ -525,8 +523,8 @@ class Ledger:
         self.readable = found is not None
         rows = []
         for row in map(Edition._make, found or []):
-            works = int(row.works) if row.works else None
-            presences = int(row.presences) if row.presences else None
+            works = int(row.works or 0)
+            presences = int(row.presences or 0)
             rows.append(row._replace(bytes=int(row.bytes), works=works, presences=presences))
         # Of several rows for a name, the one with the MD5 of MD5SUMS counts, or else the last.
         rows.sort(key=lambda row: row.hash == self.sums.get(row.path))
@@ -1191,6 +1189,7 @@ def replace_file(path: str, text: str) -> None:
 
 def move(path: str, target: str) -> None:
     """Give a synced file another name, and wait until that is on the disk; raises OSError."""
+    os.makedirs(dirname(target) or ".", exist_ok=True)
     os.replace(path, target)
     for folder in {dirname(path) or ".", dirname(target) or "."}:
         if os.name != "nt":  # Windows can't open a folder; NTFS keeps a journal of names
