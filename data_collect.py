@@ -6,15 +6,15 @@
 """Keep every edition of the LUMIERE VOD dataset; made to be run by cron once a month.
 
 A run downloads the current dataset and compares it with the archive, byte for byte. A new
-dataset is checked to its end and gets its name in archive/. Then people are told, over the
-channels that are set, and the dataset is listed in editions.csv and MD5SUMS.
+dataset is checked from beginning to end and gets its name in archive/. Then people are told,
+over the channels that are set, and the dataset is listed in editions.csv and MD5SUMS.
 
 A run puts only whole datasets into archive/*.json, and never overwrites one. An answer that is
 not a dataset is kept in archive/rejected/. A run that fails or is killed, at any point, leaves
 the datasets as they were.
 
 Settings are the constants at the top of the script; LUMIERE_<NAME> in the environment
-takes precedence. The README keeps them in settings.env; with it, a run and a check by hand:
+takes precedence. With settings.env, as the README has it, a run and a check by hand:
   (set -a; . ./settings.env; .venv/bin/python data_collect.py)
   (set -a; . ./settings.env; .venv/bin/python data_collect.py --verify)
 
@@ -54,7 +54,7 @@ from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from urllib.parse import unquote, urljoin, urlsplit
 
 try:
-    import requests.exceptions  # a user's own requests.py has no such part
+    import requests.exceptions  # which a user's own requests.py lacks
     from ijson import backend, items
 except Exception:  # the environment is gone, or a file beside the script has a package's name
     raise SystemExit(
@@ -72,7 +72,7 @@ LAST_CHECKSUM_FILE = "last_checksum.txt"
 LOG_FILE = "archiver.log"
 LOG_LEVEL = "INFO"  # DEBUG, INFO, WARNING, ERROR or CRITICAL
 ARCHIVE_FILENAME_PREFIX = "Complete_lumiere_COE_"
-CHUNK_SIZE = 256 * 1024  # bytes that are received at once
+CHUNK_SIZE = 256 * 1024  # bytes to receive at a time
 CONNECT_TIMEOUT = 30.0  # seconds
 READ_TIMEOUT = 600.0  # seconds without a byte: the first one may take minutes
 MAX_RUNTIME = 6 * 3600.0  # seconds for the whole run
@@ -100,6 +100,7 @@ def monthly_run() -> int:
         outcome = archive_dataset(ledger)
     except Exception as error:
         outcome = failed(error)
+    # From here on only the last alarm can end the run, and it still lists what is archived.
     set_signals(signal.SIG_IGN, functools.partial(end_listed, ledger))
     tell(outcome)
     note_down(ledger)
@@ -109,14 +110,14 @@ def monthly_run() -> int:
 def archive_dataset(ledger: "Ledger") -> "Outcome":
     """Ask, download, compare, check and publish; raises Failure or OSError."""
     log.info(f"Run started; the archive is {STORAGE_DIR}.")
-    send("", page="/start")
+    send("", page="/start")  # a ping, and nothing else
     adopt(ledger)
     codes = retry(ask_country_codes)
     warn_of_countries(codes, ledger)
     dataset = retry(lambda: receive(codes, ledger))
     if dataset.path == PART:
         return publish(dataset, ledger)
-    ledger.md5 = dataset.hash
+    ledger.current = dataset.hash
     warn_if_stale(ledger)
     return Outcome(0, f"Unchanged: the archive has this dataset as {dataset.path}.", page="")
 
@@ -126,8 +127,8 @@ class Outcome(NamedTuple):
 
     code: int  # the exit code
     text: str  # a sentence for people
-    page: Optional[str] = None  # of Healthchecks: "" is the address itself; None: no ping
-    subject: Optional[str] = None  # of a mail; None: no mail and no webhook, unless it is a warning
+    page: Optional[str] = None  # of Healthchecks: "" for success, "/fail"; None: no ping
+    subject: Optional[str] = None  # of a mail; None: no mail, no webhook, unless there is a warning
 
 
 class Failure(Exception):
@@ -137,7 +138,7 @@ class Failure(Exception):
     wait = 0.0  # seconds that the server asked for
     code = 1  # the exit code
 
-    def __init__(self, text: str, **facts: Any) -> None:
+    def __init__(self, text: str, **facts: Any) -> None:  # facts: curable, wait or code
         super().__init__(text)
         vars(self).update(facts)
 
@@ -174,7 +175,7 @@ def retry(attempt: Callable[[], Any]) -> Any:
             log.info(f"{failure}; attempt {number + 1} of {ATTEMPTS} in {wait:.1f} s.")
         time.sleep(wait)
         delay *= 2
-    return None  # never reached: the last attempt returns or fails
+    return None  # for the linter: the last attempt returns or fails
 
 
 def ask_country_codes() -> List[str]:
@@ -186,7 +187,7 @@ def ask_country_codes() -> List[str]:
         usable = codes and all(re.fullmatch("[!-~]{1,99}", code) for code in codes)
     except (ValueError, RecursionError):
         raise Failure(f"{address} did not answer with JSON", curable=True) from None
-    except (KeyError, TypeError):  # a key is missing, or a code is not a text
+    except (KeyError, TypeError):  # a key is missing, or a code is not a string
         usable = False
     if not usable:
         raise Failure(f"{address} lists no usable country codes: {REPORT}")
@@ -221,7 +222,7 @@ def check_status(response: requests.Response, **_: Any) -> None:
     """Raise Failure unless an answer has status 200, or is a redirect that requests can follow."""
     status = response.status_code
     target = response.is_redirect and response.headers["Location"]
-    # At 301 to 303, requests would ask the new address with a GET, which is another question.
+    # On 301 to 303, requests would ask the new address with a GET, which is another question.
     if status == 200 or (target and (status > 303 or response.request.method != "POST")):
         return
     reason = STATUSES.get(min(status, 500), "")
@@ -252,16 +253,19 @@ PART = ".lumiere.part"  # the hidden file in which contents grow until they get 
 
 
 def receive(codes: List[str], ledger: "Ledger") -> "Edition":
-    """Download the dataset; return it with the path of the archive's copy, or else checked."""
+    """Download the dataset. Where the archive has it, return it under its name there; else return
+    it checked, as PART. Raises Failure, OSError.
+    """
     with open(PART, "wb") as file:
         dataset = download(codes, file)
         file.flush()
         for name in ledger.datasets():
             with suppress(OSError):  # a file that can't be read is damaged: see old_place()
                 if filecmp.cmp(name, PART, shallow=False):
-                    # A row without works is that of a file that was not a whole dataset.
-                    whole = getattr(ledger.rows.get(name), "works", True)
-                    return (dataset if whole else accept(dataset))._replace(path=name)
+                    row = ledger.rows.get(name)
+                    if row and not row.works:  # it was not a whole dataset when it was listed
+                        accept(dataset)
+                    return dataset._replace(path=name)
         sync(file.fileno())
     return accept(dataset)
 
@@ -281,6 +285,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
         raise Failure(f"{source} answered with nothing", curable=True)
     log.info(f"Received {size:,} bytes, MD5 {md5.hexdigest()}.")
     origin = (" ".join(codes), source, HEADERS["User-Agent"])
+    # What is None is found by check().
     return Edition(PART, None, utc(time.time()), size, md5.hexdigest(), None, None, *origin)
 
 
@@ -295,7 +300,7 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
             now = time.monotonic()
             if WATCHED and now > drawn_at + 0.25:
                 drawn_at = now
-                # raw.tell() counts what came over the wire, packed or not, as the length does.
+                # raw.tell() counts what came over the wire, compressed or not, as the length does.
                 share = f", {response.raw.tell() / length:.0%}" if length else ""
                 write_out(sys.stderr, f"\r{mb:,.1f} MB, {mb / (now - started):.1f} MB/s{share:<30}")
             yield chunk
@@ -310,11 +315,11 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 # ---- Check what came ----------------------------------------------------------------------------
 
 WHOLE = (b"[]", b"{}")  # the ends of what looks whole
-NEW_FORM = f"; if it comes again, {REPORT}, with the file"
+REPORT_FILE = f"; if it comes again, {REPORT}, with the file"
 
 
 def accept(answer: "Edition") -> "Edition":
-    """Return an answer checked; if it is not a dataset, keep it and raise Failure. OSError, too."""
+    """Return an answer checked. If it is not a dataset, keep it and raise Failure; or OSError."""
     try:
         return check(answer)
     except Failure as failure:
@@ -349,7 +354,7 @@ def check(edition: "Edition") -> "Edition":
     if not works:
         raise Failure("is an empty array, without any work", curable=True)
     if not newest:
-        raise Failure(f"is an array of works without any usable presence_date{NEW_FORM}")
+        raise Failure(f"is an array of works without any usable presence_date{REPORT_FILE}")
     if undated:
         warn(f"{undated:,} presences have no usable presence_date.")
     return edition._replace(presence_date=newest, works=works, presences=presences)
@@ -361,7 +366,7 @@ def works_in(path: str) -> Iterator[Any]:
     if ends not in WHOLE:
         raise Failure("is not whole, as it was cut short or is a web page", curable=True)
     if ends == b"{}":  # ijson would take its key "item" for works
-        raise Failure(f"is not an array of works{NEW_FORM}")
+        raise Failure(f"is not an array of works{REPORT_FILE}")
     blocks = legible_blocks(path)
     # ijson asks for 0 bytes first, to see whether it gets bytes or text.
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
@@ -372,7 +377,7 @@ def works_in(path: str) -> Iterator[Any]:
     except OSError:
         raise
     except MemoryError:
-        problem = f"needs more than 1 GiB of memory to be read{NEW_FORM}"
+        problem = f"needs more than 1 GiB of memory to be read{REPORT_FILE}"
     except Exception:  # JSONError or ValueError; the pure-Python backend has others at odd bytes
         pass
     raise Failure(problem)  # not within `except`: the error would keep ijson's memory
@@ -389,15 +394,15 @@ def ends_of(path: str) -> bytes:
 
 
 def legible_blocks(path: str) -> Iterator[bytes]:
-    r"""Yield a text in blocks, with \u0 for \ud: ijson refuses half a surrogate pair, which JSON
-    allows (\udc00). Only dates are used, which have no such letters. Raises OSError.
+    r"""Yield a text in blocks, with each \ud made \u0: ijson refuses half a surrogate pair, as in
+    \udc00, which JSON allows. Only dates are read, and they have no such letters. Raises OSError.
     """
     tail = b"  "  # the last two bytes wait for the next block, which may bring the d
     for block in blocks_of(path):
         text = (tail + block).replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")
         yield text[:-2]  # never empty, which ijson would take for the end
         tail = text[-2:]
-    yield tail + b"\n"  # without it, ijson's C backend forgives a text that begins behind the array
+    yield tail + b"\n"  # without it, ijson's C backend accepts a string that begins after the array
 
 
 @functools.lru_cache(maxsize=1000)  # most are equal, and there are millions
@@ -407,7 +412,7 @@ def day_of(text: str) -> str:
     """
     date = re.fullmatch(r"(?a)(\d{4}-\d\d-\d\d)([Tt ]\d\d[\d:.,]*[Zz\d:+ -]*)?", text)
     year_ahead = time.gmtime(time.time() + 366 * 86400)
-    if not date or time.strptime(date[1], "%Y-%m-%d") > year_ahead:  # at a 31st of February, raises
+    if not date or time.strptime(date[1], "%Y-%m-%d") > year_ahead:  # raises on a 31st of February
         raise ValueError
     return date[1]
 
@@ -417,8 +422,8 @@ def day_of(text: str) -> str:
 
 def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     """Give a dataset that was downloaded and checked its name in the archive; raises OSError."""
-    set_signals(signal.SIG_IGN)  # what is published must be told
-    taken = [name for name, md5 in ledger.hashes if md5 != dataset.hash]
+    set_signals(signal.SIG_IGN)  # what is published must be told; LAST_ALARM bounds the rest
+    taken = [name for name, md5 in ledger.known if md5 != dataset.hash]
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
     name = old_place(dataset, ledger) or free_path(stem, ".json", taken)
     dataset = dataset._replace(path=name)
@@ -426,14 +431,14 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     kind = revised if re.search(r"_\d+\.json$", name) else "New dataset"
     text = f"{kind}: {name}, {compared(dataset, ledger)}."
     move(PART, name)  # the name is free, and the lock is held
-    ledger.md5 = dataset.hash
+    ledger.current = dataset.hash
     ledger.add(dataset)
     return Outcome(0, text, page="", subject="new dataset")
 
 
 def old_place(dataset: "Edition", ledger: "Ledger") -> Optional[str]:
     """Return the listed name of a dataset that is missing or damaged, free again; warn of it."""
-    names = [name for name, md5 in ledger.hashes if md5 == dataset.hash]
+    names = [name for name, md5 in ledger.known if md5 == dataset.hash]
     name = next(filter(ledger.is_dataset, names), None)
     if name and lexists(name):
         try:
@@ -453,17 +458,18 @@ def old_place(dataset: "Edition", ledger: "Ledger") -> Optional[str]:
 
 def compared(edition: "Edition", ledger: "Ledger") -> str:
     """Describe an edition and how it differs from the one before; warn if a tenth is gone."""
-    rows = [row for row in ledger.rows.values() if row.presences and row.hash != edition.hash]
+    rows = [row for row in ledger.rows.values() if row.works and row.presences]
+    rows = [row for row in rows if row.hash != edition.hash]
     # The one before has the latest date up to this edition's, or else the latest date of all. Of
     # equal dates the last row counts.
-    today = f"{edition.presence_date}"
-    rows.sort(key=lambda row: (f"{row.presence_date}" <= today, f"{row.presence_date}"))
+    date = edition.presence_date or ""
+    rows.sort(key=lambda row: ((row.presence_date or "") <= date, row.presence_date or ""))
     text = f"{edition.bytes:,} bytes"
     for what in ("works", "presences"):
         has = getattr(edition, what)
         text += f", {has:,} {what}"
         for before in rows[-1:]:  # one, or none
-            had = getattr(before, what) or has
+            had = getattr(before, what)
             text += f" ({has - had:+,})"
             if has <= 0.9 * had:
                 warn(f"{edition.path} has fewer {what} by a tenth or more: {has:,}, not {had:,}.")
@@ -504,7 +510,8 @@ class Edition(NamedTuple):
     software: Optional[str]
 
 
-# A row by its own form, whatever the header is; fields behind the tenth are somebody's own.
+# A row by its own form, whatever the header is. Fields behind the tenth are somebody's own. A
+# regex reads it, so that a line which somebody has spoiled costs only itself.
 ROW = (
     r"(?ma)^([^#./\\\s][^/\\,\n]*\.json),(\d{4}-\d\d-\d\d|),(\d{4}-[^,\n]*Z),(\d{1,15}),([0-9a-f]{32}),"
     r"(\d{1,15}|),(\d{1,15}|),([^,\n]*),([^,\n]*),([^,\n]*)(?:,.*)?$"
@@ -516,7 +523,7 @@ class Ledger:
     """What editions.csv and MD5SUMS say, and the rows to be added when people have been told."""
 
     def __init__(self) -> None:
-        self.md5: Optional[str] = None  # of the API's dataset, once the archive has it
+        self.current: Optional[str] = None  # MD5 of the API's dataset, once the archive has it
         self.added = io.StringIO()
         self.sums = {name: md5.lower() for md5, name in read_list("MD5SUMS", SUM) or []}
         found = read_list("editions.csv", ROW)
@@ -527,13 +534,14 @@ class Ledger:
             presences = int(row.presences or 0)
             rows.append(row._replace(bytes=int(row.bytes), works=works, presences=presences))
         # Of several rows for a name, the one with the MD5 of MD5SUMS counts, or else the last.
-        rows.sort(key=lambda row: row.hash == self.sums.get(row.path))
         self.rows = {row.path: row for row in rows}
-        self.hashes = [(row.path, row.hash) for row in self.rows.values()]
-        self.hashes += self.sums.items()
+        self.rows.update((row.path, row) for row in rows if row.hash == self.sums.get(row.path))
+        # All names with the MD5 that they have, or had when their files were still there
+        self.known = [(row.path, row.hash) for row in self.rows.values()]
+        self.known += self.sums.items()
         with suppress(OSError):  # note_down() reads the file again, and raises when all is safe
             last = contents_of(LAST_CHECKSUM_FILE).strip().lower()
-            self.hashes.append(("The last dataset", last))
+            self.known.append(("The last dataset", last))
 
     def is_dataset(self, name: str) -> bool:
         """Tell whether a file is a dataset: it has a usual name or a row."""
@@ -553,7 +561,7 @@ class Ledger:
 
 
 def read_list(name: str, pattern: str) -> Any:
-    """Find a list's lines by their pattern; None if there is no reading it. Warn of other lines."""
+    """Find a list's lines by their pattern; None if it can't be read. Warn of all other lines."""
     try:
         text = re.sub("\r\n?", "\n", contents_of(name)).replace('"', "")
     except OSError as error:
@@ -568,7 +576,7 @@ def read_list(name: str, pattern: str) -> Any:
 
 
 def adopt(ledger: Ledger) -> None:
-    """Give a row to each dataset without one: a killed run, or somebody, put it there."""
+    """Give a row to each dataset without one: a killed run left it, or somebody put it there."""
     for name in ledger.datasets():
         if name in ledger.rows or not ledger.readable:
             continue
@@ -584,10 +592,10 @@ def adopt(ledger: Ledger) -> None:
                 "from where and for which countries it was downloaded is not known any more: "
                 f"{compared(row, ledger)}."
             )
-        except Failure as failure:  # of check()
+        except Failure as failure:  # of check(); its row, without counts, says so
             warn(f"{name} is not a whole dataset: the file {failure}. It stays as it is.")
         except OSError as error:
-            warn(f"{name} can't be read and so not be listed: {describe(error)}.")
+            warn(f"{name} can't be read, so it can't be listed: {describe(error)}.")
             continue
         ledger.add(row)
 
@@ -599,16 +607,16 @@ def note_down(ledger: Ledger) -> None:
     there = os.listdir(".") if rows else []
     lines = [f"{row.hash}  {row.path}\n" for row in rows if row.path in there]
     add_lines("MD5SUMS", "".join(lines))
-    if ledger.md5:
-        replace_file(LAST_CHECKSUM_FILE, f"{ledger.md5}\n")
+    if ledger.current:
+        replace_file(LAST_CHECKSUM_FILE, f"{ledger.current}\n")
 
 
 def add_lines(name: str, lines: str, header: str = "") -> None:
-    """Add lines to a list, unless it has them, behind those that stay; raises OSError."""
+    """Add lines to a list after those that it has, which stay as they are; raises OSError."""
     if lines:
         old = contents_of(name) or header
-        end = "\n" * (old[-1:] not in "\n")
-        if f"\n{lines}" not in f"\n{old}":
+        end = "" if old.endswith("\n") or not old else "\n"
+        if f"\n{lines}" not in f"\n{old}":  # else end_listed() does it a second time
             replace_file(name, f"{old}{end}{lines}")
 
 
@@ -636,7 +644,7 @@ def verify() -> int:
     if not listed and (names or contents_of(LAST_CHECKSUM_FILE)):
         troubles = ["nothing could be checked, but there was a dataset"]
     if troubles:
-        raise Failure("; ".join([text, *troubles, "put back whole copies, from a backup"]))
+        raise Failure("; ".join([text, *troubles, "put back whole copies from a backup"]))
     # No ping: it would hide that monthly runs are missing.
     tell(Outcome(0, f"{text}."))
     return 0
@@ -648,7 +656,7 @@ untold: List[str] = []  # warnings, until people are told of them
 
 
 def warn(text: str) -> None:
-    """Log what somebody should know although the run goes well, and let tell() tell it."""
+    """Log what somebody should know although the run goes well, and keep it for tell()."""
     untold.append(text)
     log.warning(text)
 
@@ -656,12 +664,9 @@ def warn(text: str) -> None:
 def failed(error: Exception) -> Outcome:
     """Return the outcome of a job that an error has ended, in words for people."""
     text = str(error)
-    if isinstance(error, OSError):
+    if isinstance(error, (OSError, MemoryError)):
         text = f"Could not go on in {STORAGE_DIR}: {describe(error)}; no dataset was damaged. "
         text += "If it lasts, ask this machine's administrator"
-    elif isinstance(error, MemoryError):
-        error.with_traceback(None)  # which keeps the memory
-        text = "An answer needs more than 1 GiB of memory; the archive is as it was"
     elif not isinstance(error, Failure):  # its own words may hold a secret
         last = traceback.extract_tb(error.__traceback__)[-1]
         text = f"An unforeseen fault in {basename(last.filename)}, line {last.lineno}; no dataset "
@@ -680,10 +685,10 @@ def tell(outcome: Outcome) -> None:
     """Tell what came of a job, and what looks wrong: in the log, on stdout, over the channels."""
     log.log(logging.ERROR if outcome.code else logging.INFO, outcome.text)
     if options.job is try_channels:
-        return  # who tests the channels looks at the screen
+        return  # whoever tests the channels looks at the screen
     lines = [printable(text) for text in (outcome.text, *(f"WARNING: {text}" for text in untold))]
     untold.clear()
-    console.setLevel("WARNING")  # under cron just errors so far; now also which channel failed
+    console.setLevel("WARNING")  # from here on also a channel that fails: nobody else tells it
     subject = outcome.subject or ("something looks wrong" if lines[1:] else None)
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
         for line in lines[1:] if outcome.code else lines:
@@ -802,7 +807,7 @@ def mail_server() -> smtplib.SMTP:
     """Connect to SMTP_URL, with TLS where it can be had, and log in; raises like send_mail()."""
     url: Any = urlsplit(SMTP_URL)
     context = ssl.create_default_context()
-    if not url.username:  # as between mail servers: a relay has a certificate of its own
+    if not url.username:  # as between mail servers: a relay's certificate is often its own
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     host = "[127.0.0.1]"  # by default the name is looked up, at a name server that may hang
@@ -825,7 +830,8 @@ def mail_server() -> smtplib.SMTP:
 # ---- Words for people ---------------------------------------------------------------------------
 
 ENTRY = r"(?m)^(\w.*?): (.+(?:\n .+)*)"  # of a table: names, and a text of one line or more
-# What to say where one of these classes is among the causes of an error; {NAME} is a setting.
+# What to say where one of these classes is among the causes of an error: the first entry that
+# fits counts. {NAME} is a setting.
 WORDS = """
 ProxyError: the proxy in HTTPS_PROXY or HTTP_PROXY can't be reached: ask this machine's
     administrator
@@ -837,15 +843,15 @@ ConnectTimeout: there was no connection within LUMIERE_CONNECT_TIMEOUT, {CONNECT
 ReadTimeoutError: nothing came for LUMIERE_READ_TIMEOUT, {READ_TIMEOUT:g} s; you can raise that
 gaierror: its name can't be found ({host}): look at its spelling and at the network
 ConnectionRefusedError: connections are refused
-FileExistsError: there is a file in the place of a folder: is LUMIERE_STORAGE_DIR in settings.env
-    the right one
+FileExistsError: there is a file in the place of a folder: look at LUMIERE_STORAGE_DIR in
+    settings.env, and at rejected in that folder
 ChunkedEncodingError: it ended before all had come
 ContentDecodingError: what came can't be unpacked
 TooManyRedirects: it redirects in a circle: try later, or ask its operator
 RemoteDisconnected: it closed the connection
 SMTPAuthenticationError: it refuses the user name or the password
 UnicodeEncodeError: it takes only user names and passwords in ASCII
-MemoryError: it needs more than 1 GiB of memory
+MemoryError: an answer needs more than 1 GiB of memory
 HTTPException InvalidHeader: it does not answer as a web server does: if it lasts, ask its operator
 InvalidSchema: this address, or one it leads to, is not one of the web; or a proxy in HTTPS_PROXY,
     HTTP_PROXY or ALL_PROXY is a SOCKS proxy, which needs one more package: .venv/bin/python -m pip
@@ -860,10 +866,11 @@ def describe(error: Any, url: str = "") -> str:
     # Behind a redirect, the address is another one.
     host = urlsplit(getattr(getattr(error, "request", None), "url", None) or url).hostname
     causes = []
-    while error and not isinstance(error, Failure):  # such a one is no cause: it went before
+    # A Failure in the chain is what was being handled before, and not the cause.
+    while error and not isinstance(error, Failure):
         causes.append(error)
         error = error.__cause__ or error.__context__
-    if not causes:
+    if not causes:  # the error itself is a Failure
         return str(error)
     classes = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     for names, words in re.findall(ENTRY, WORDS):
@@ -924,9 +931,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except Exception as error:
         outcome = failed(error)
     finally:
-        while locks:
+        if locks:
             remove_leftovers()
-            locks.pop().close()
+            locks.clear()  # which closes the file
     set_signals(signal.SIG_IGN)
     tell(outcome)
     return outcome.code
@@ -953,9 +960,8 @@ def read_settings() -> str:
             except ValueError:
                 complaints.append(f"{'LUMIERE_' if given else ''}{name} must be {wanted}")
                 settings[name] = ""
-    for name in sorted(environment):
-        if name.startswith("LUMIERE_"):
-            complaints.append(f"{name} is not a setting")
+    unknown = [name for name in sorted(environment) if name.startswith("LUMIERE_")]
+    complaints += [f"{name} is not a setting" for name in unknown]
     mail = (SMTP_URL, EMAIL_FROM, EMAIL_TO)
     if any(mail) and not all(mail):
         settings["SMTP_URL"] = ""  # no mail can be sent
@@ -987,7 +993,7 @@ def path_from_here(path: str) -> str:
     return join(dirname(SCRIPT), os.path.expanduser(path))
 
 
-# Settings: their kind, what their text must look like, and what to ask for.
+# Settings: their kind, what their text must look like (without spaces), and what to ask for
 RULES = r"""
 DATA_API_URL COUNTRY_CODE_API_URL: address https?://[!-~]+ an http(s):// address
 HEALTHCHECKS_URL WEBHOOK_URL: address (https?://[!-~]+)? an http(s):// address
@@ -1014,13 +1020,13 @@ STALE_DAYS: int [0-9]{1,5} a whole number of days below 100000
 # ignored when the script started (by nohup, for example) stays ignored. A handler must wait for
 # the C call that it interrupts; the watchdog of set_limits() need not.
 
-NAMES = "SIGINT SIGTERM SIGHUP"  # Windows lacks the last, and the alarm
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last, and the alarm
 SIGNALS = [s for s in signal.Signals if s.name in NAMES and signal.getsignal(s) != signal.SIG_IGN]
 LAST_ALARM = 240  # seconds for what must not be disturbed: telling people may take 180
 
 
 def set_signals(handler: Any, alarm: Any = signal.SIG_DFL, seconds: float = LAST_ALARM) -> None:
-    """Give the signals a handler, and one to the alarm in so many seconds; 0: there is none."""
+    """Set the handler of the signals, and that of an alarm in so many seconds (0: no alarm)."""
     for number in SIGNALS:
         signal.signal(number, handler)
     if os.name != "nt":
@@ -1031,7 +1037,7 @@ def set_signals(handler: Any, alarm: Any = signal.SIG_DFL, seconds: float = LAST
 def set_limits() -> None:
     """Let a run take MAX_RUNTIME and 1 GiB of memory at most, whatever the server sends."""
     set_signals(end_run, end_run, MAX_RUNTIME)
-    null = os.open(os.devnull, os.O_WRONLY)
+    null = os.open(os.devnull, os.O_WRONLY)  # nobody can use a dump of the stack
     faulthandler.dump_traceback_later(MAX_RUNTIME + 300, exit=True, file=null)
     decimal.setcontext(decimal.Context(traps=[]))  # 1e99999999999999999999 is valid JSON
     with suppress(AttributeError):  # of an older Python; a newer one's limit is too low
@@ -1063,7 +1069,7 @@ def end_run(number: int, _frame: Any) -> None:
 
 def end_listed(ledger: Ledger, number: int, _frame: Any) -> None:
     """Handle the last alarm, where a channel or a disk hangs: list what is archived, and end."""
-    set_signals(signal.SIG_IGN, seconds=30)
+    set_signals(signal.SIG_IGN, seconds=30)  # which lets the alarm kill the process again
     note_down(ledger)
     os.kill(os.getpid(), number)
 
@@ -1102,7 +1108,7 @@ def start_log() -> None:
 
 
 def printable(text: str) -> str:
-    """Return a text without control characters, which a server may send to hurt a terminal."""
+    """Return a text without control characters, with which a server could disturb a terminal."""
     # Under cron, Python 3.6 leaves bytes beyond ASCII undecoded.
     text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
@@ -1122,10 +1128,10 @@ else:
     import fcntl
     import resource
 
-# Of names, and so of the lists; on Windows, too, any byte can be read and written again.
+# Of file names, and so of the lists; with it, any byte that is read can be written again.
 ENCODING = (sys.getfilesystemencoding(), "surrogateescape")
 MD5: Any = hashlib.md5
-if sys.version_info >= (3, 9):  # a system in FIPS mode refuses MD5 as a means of security
+if sys.version_info >= (3, 9):  # in FIPS mode, a system refuses MD5 for security purposes
     MD5 = functools.partial(hashlib.md5, usedforsecurity=False)
 
 locks: Any = []  # the archive's lock, while this process holds it: end_run() must know
