@@ -48,7 +48,7 @@ from contextlib import suppress
 from email.message import EmailMessage
 from email.utils import formatdate, getaddresses, make_msgid, parsedate
 from glob import glob
-from os.path import abspath, basename, dirname, exists, getmtime, getsize, isfile, join, lexists
+from os.path import basename, dirname, exists, getmtime, getsize, isfile, join, lexists
 from types import SimpleNamespace
 from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from urllib.parse import unquote, urljoin, urlsplit
@@ -259,6 +259,7 @@ def receive(codes: List[str], ledger: "Ledger") -> "Edition":
     with open(PART, "wb") as file:
         dataset = download(codes, file)
         file.flush()
+        filecmp.BUFSIZE = 2**18  # type: ignore[misc]  # by default 8 KiB, which takes twice as long
         for name in ledger.datasets():
             with suppress(OSError):  # a file that can't be read is damaged: see old_place()
                 if filecmp.cmp(name, PART, shallow=False):
@@ -323,17 +324,27 @@ def accept(answer: "Edition") -> "Edition":
     try:
         return check(answer)
     except Failure as failure:
-        kept = f"rejected/{answer.hash}.{'json' if ends_of(PART) in WHOLE else 'txt'}"
+        whole = ends_of(PART) in WHOLE
+        kept = f"rejected/{answer.hash}.{'json' if whole else 'txt'}"
+        is_new = not exists(kept)
         move(PART, kept)
+        # Bad months, or an answer that differs at each attempt, must not fill the disk.
+        files = filter(isfile, glob("rejected/*.txt"))
         with suppress(OSError):  # what can't be removed must not cost us this answer
-            # Bad months must not fill the disk. Older versions of this script kept whole answers
-            # under this ending, too.
-            files = filter(isfile, glob("rejected/*.txt"))
+            # Older versions of this script kept whole answers as .txt, too.
             cut = [path for path in files if ends_of(path) not in WHOLE]
-            for path in sorted(cut, key=lambda path: (path == kept, getmtime(path)))[:-2]:
+            cut.sort(key=lambda path: (path == kept, getmtime(path)))
+            for path in cut[:-2] + [path for path in kept_now if whole and path != kept]:
                 os.remove(path)
-        text = f"The answer of {answer.source} {failure}; it is kept as {abspath(kept)}"
+        if whole and is_new:
+            kept_now[:] = [kept]
+        text = f"The answer of {answer.source} {failure}; it is kept as {join(STORAGE_DIR, kept)}"
         raise Failure(text, curable=failure.curable) from None
+
+
+kept_now: List[
+    str
+] = []  # the whole answer that this run, and no earlier one, has kept: one at most
 
 
 def check(edition: "Edition") -> "Edition":
@@ -513,7 +524,7 @@ class Edition(NamedTuple):
 # A row by its own form, whatever the header is. Fields behind the tenth are somebody's own. A
 # regex reads it, so that a line which somebody has spoiled costs only itself.
 ROW = (
-    r"(?ma)^([^#./\\\s][^/\\,\n]*\.json),(\d{4}-\d\d-\d\d|),(\d{4}-[^,\n]*Z),(\d{1,15}),([0-9a-f]{32}),"
+    r"(?ma)^([\w-][^/\\,\n]*\.json),(\d{4}-\d\d-\d\d|),(\d{4}-[^,\n]*Z),(\d{1,15}),([0-9a-f]{32}),"
     r"(\d{1,15}|),(\d{1,15}|),([^,\n]*),([^,\n]*),([^,\n]*)(?:,.*)?$"
 )
 SUM = r"(?m)^([0-9a-fA-F]{32}) [ *]([^\0\n]{1,255})$"  # a line of MD5SUMS, much as md5sum reads it
@@ -893,7 +904,7 @@ def describe_system(error: Any) -> str:
     if not getattr(error, "strerror", None):
         return "an unforeseen fault"
     path = error.filename2 or error.filename
-    text = f"{error.strerror}: {abspath(path)}" if path else error.strerror
+    text = f"{error.strerror}: {join(STORAGE_DIR, path)}" if path else error.strerror
     if error.errno == errno.EACCES:
         text += "; make it yours or writable (chmod u+w), or ask whose file it is"
     if error.errno == errno.ENOSPC:

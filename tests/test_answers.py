@@ -600,3 +600,15 @@ def test_countries_are_asked_again(used: Archiver, fault: str) -> None:
     asked: List[str] = [request.path for request in used.api.requests]
     assert asked == [COUNTRIES, COUNTRIES]
     assert_recovers(used)
+
+
+def test_of_whole_answers_of_one_run_the_last_is_kept(used: Archiver) -> None:
+    """An array that is empty in another way at each attempt must not fill the disk."""
+    used.api.on(WORKS, answer(b"[]"))
+    assert used.run(ATTEMPTS="1").code == 1
+    used.api.on(WORKS, answer(b"[ ]"), answer(b"[\n]"), answer(b"[  ]"), answer(b"[]"))
+    assert used.run(ATTEMPTS="3").code == 1
+    assert sorted(used.rejected()) == [b"[  ]", b"[]"]
+    used.api.on(WORKS, answer(b"[\t]"), answer(b"[]"))
+    assert used.run(ATTEMPTS="2").code == 1
+    assert sorted(used.rejected()) == [b"[  ]", b"[]"]

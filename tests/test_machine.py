@@ -983,3 +983,14 @@ def test_the_limit_of_memory_is_lowered_only(
     assert finish(child).code == 0
     found = re.findall(r"(?m)^Max address space +(\w+) +(\w+)", text)[0]
     assert [None if limit == "unlimited" else int(limit) for limit in found] == limits
+
+
+def test_an_archive_that_goes_away_amid_a_download(used: Archiver, pause: Pause) -> None:
+    """Somebody tidies up, or a folder on the network is replaced: that is one sentence, too."""
+    child = used.start()
+    pause.wait()
+    shutil.rmtree(str(used.archive))
+    pause.go_on.set()
+    result = finish(child)
+    assert (result.code, result.out) == (1, "")
+    assert_one_sentence(result.err, "No such file or directory", str(used.archive))
