@@ -18,8 +18,9 @@ takes precedence. With settings.env, as the README has it, a run and a check by 
   (set -a; . ./settings.env; .venv/bin/python data_collect.py)
   (set -a; . ./settings.env; .venv/bin/python data_collect.py --verify)
 
-Exit codes: 0 archived, unchanged, all whole or all sent; 1 failed; 2 a wrong option or
-setting, or no channel to test; 130, 143, 129 interrupted by Ctrl-C, SIGTERM, SIGHUP.
+Exit codes: 0 archived or unchanged (--verify: all whole; --test-notifications: all sent);
+1 failed; 2 a wrong option or setting, or no channel to test; 130, 143, 129 interrupted by
+Ctrl-C, SIGTERM, SIGHUP; 142 the last alarm, where telling people hangs.
 """
 
 import argparse
@@ -54,7 +55,7 @@ from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from urllib.parse import unquote, urljoin, urlsplit
 
 try:
-    import requests.exceptions  # which a user's own requests.py lacks
+    import requests.exceptions  # a stray requests.py beside this script has no .exceptions
     from ijson import backend, items
 except Exception:  # the environment is gone, or a file beside the script has a package's name
     raise SystemExit(
@@ -100,7 +101,7 @@ def monthly_run() -> int:
         outcome = archive_dataset(ledger)
     except Exception as error:
         outcome = failed(error)
-    # From here on only the last alarm can end the run, and it still lists what is archived.
+    # From here on signals are ignored. If telling hangs, end_listed() lists what is archived.
     set_signals(signal.SIG_IGN, functools.partial(end_listed, ledger))
     tell(outcome)
     note_down(ledger)
@@ -115,7 +116,7 @@ def archive_dataset(ledger: "Ledger") -> "Outcome":
     codes = retry(ask_country_codes)
     warn_of_countries(codes, ledger)
     dataset = retry(lambda: receive(codes, ledger))
-    if dataset.path == PART:
+    if dataset.path == PART:  # it is new, and has no name in the archive yet
         return publish(dataset, ledger)
     ledger.current = dataset.hash
     warn_if_stale(ledger)
@@ -228,13 +229,13 @@ def check_status(response: requests.Response, **_: Any) -> None:
     reason = STATUSES.get(min(status, 500), "")
     after = response.headers.get("Retry-After", "")  # seconds or a date (RFC 9110, 10.2.3), in GMT
     wait = 0.0
-    with suppress(Exception):  # at nonsense, parsedate() and timegm() raise all kinds of errors
+    with suppress(Exception):  # without the header, or at nonsense, this raises: wait stays 0
         wait = int(after[:9]) if after.isdigit() else timegm(parsedate(after) or ()) - time.time()
     if wait > MAX_RUNTIME:
         reason = (
             f" and wants to be left alone for {wait / 86400:.1f} days: wait, or ask its operator"
         )
-    elif target:
+    elif target:  # only of the POST, which goes to DATA_API_URL
         reason = f" and names '{redact(urljoin(response.url, target))}': set LUMIERE_DATA_API_URL "
         reason += "to it in settings.env"
     text = f"{redact(response.url)} answered with status {status}{reason}"
@@ -242,7 +243,9 @@ def check_status(response: requests.Response, **_: Any) -> None:
 
 
 def redact(url: str) -> str:
-    """Return an address without query, and without user and password, which end at the last @."""
+    """Return an address without query, user and password. These end at the last @, as a password
+    may hold a "/".
+    """
     parts = urlsplit(url)
     return f"{parts.scheme}://{(parts.netloc + parts.path).rpartition('@')[2]}"
 
@@ -261,11 +264,11 @@ def receive(codes: List[str], ledger: "Ledger") -> "Edition":
         file.flush()
         filecmp.BUFSIZE = 2**18  # type: ignore[misc]  # by default 8 KiB, which takes twice as long
         for name in ledger.datasets():
-            with suppress(OSError):  # a file that can't be read is damaged: see old_place()
+            with suppress(OSError):  # a file that can't be read counts as damaged, in old_place()
                 if filecmp.cmp(name, PART, shallow=False):
                     row = ledger.rows.get(name)
                     if row and not row.works:  # it was not a whole dataset when it was listed
-                        accept(dataset)
+                        accept(dataset)  # which fails if it still is not one
                     return dataset._replace(path=name)
         sync(file.fileno())
     return accept(dataset)
@@ -305,7 +308,7 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
                 share = f", {response.raw.tell() / length:.0%}" if length else ""
                 write_out(sys.stderr, f"\r{mb:,.1f} MB, {mb / (now - started):.1f} MB/s{share:<30}")
             yield chunk
-    except Exception as error:  # requests 2.27 lets some of urllib3's own errors through
+    except Exception as error:  # not the caller's; requests 2.27 lets some of urllib3's through
         text = f"The transfer from {redact(response.url)} broke off after {mb:,.1f} MB"
         raise Failure(f"{text}: {describe(error)}", curable=True) from None
     finally:
@@ -315,8 +318,11 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 
 # ---- Check what came ----------------------------------------------------------------------------
 
-WHOLE = (b"[]", b"{}")  # the ends of what looks whole
+WHOLE = (b"[]", b"{}")  # the first and last byte of what looks whole: see ends_of()
 REPORT_FILE = f"; if it comes again, {REPORT}, with the file"
+
+
+kept_now: List[str] = []  # the whole answer that this run has added to rejected/: none or one
 
 
 def accept(answer: "Edition") -> "Edition":
@@ -328,10 +334,10 @@ def accept(answer: "Edition") -> "Edition":
         kept = f"rejected/{answer.hash}.{'json' if whole else 'txt'}"
         is_new = not exists(kept)
         move(PART, kept)
-        # Bad months, or an answer that differs at each attempt, must not fill the disk.
+        # So that the disk can't fill: two cut answers stay, and the last whole one of this run.
         files = filter(isfile, glob("rejected/*.txt"))
         with suppress(OSError):  # what can't be removed must not cost us this answer
-            # Older versions of this script kept whole answers as .txt, too.
+            # A .txt that looks whole is from an older version of this script: it stays.
             cut = [path for path in files if ends_of(path) not in WHOLE]
             cut.sort(key=lambda path: (path == kept, getmtime(path)))
             for path in cut[:-2] + [path for path in kept_now if whole and path != kept]:
@@ -342,21 +348,16 @@ def accept(answer: "Edition") -> "Edition":
         raise Failure(text, curable=failure.curable) from None
 
 
-kept_now: List[
-    str
-] = []  # the whole answer that this run, and no earlier one, has kept: one at most
-
-
 def check(edition: "Edition") -> "Edition":
     """Return an edition with what its file holds; raises Failure if it isn't a dataset, OSError."""
     log.info(f"Checking {edition.path}, half a minute for each gigabyte.")
     log.debug(f"ijson has its {backend} backend.")
     works = presences = undated = 0
     newest = ""
-    for work in works_in(edition.path):
+    for work in works_in(edition.path):  # a presence: a work in a catalogue, and since when
         works += 1
-        listed = isinstance(work, dict) and work.get("presences")
-        for presence in listed if isinstance(listed, list) else ():
+        listed = work.get("presences") if isinstance(work, dict) else None
+        for presence in listed if isinstance(listed, list) else []:
             presences += 1
             try:
                 newest = max(newest, day_of(presence["presence_date"]))
@@ -379,7 +380,7 @@ def works_in(path: str) -> Iterator[Any]:
     if ends == b"{}":  # ijson would take its key "item" for works
         raise Failure(f"is not an array of works{REPORT_FILE}")
     blocks = legible_blocks(path)
-    # ijson asks for 0 bytes first, to see whether it gets bytes or text.
+    # ijson takes blocks of any size. It asks for 0 bytes first, to see whether bytes come or text.
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
     problem = "looks whole but is not JSON: keep the file, and report it to the Observatory"
     try:
@@ -397,7 +398,7 @@ def works_in(path: str) -> Iterator[Any]:
 def ends_of(path: str) -> bytes:
     """Return the first and the last byte of a text, white space and byte order mark aside."""
     first = last = b""
-    for block in blocks_of(path):
+    for block in blocks_of(path):  # all of them: the white space may be long
         text = block.strip(b" \t\r\n\xef\xbb\xbf")
         first = first or text[:1]
         last = text[-1:] or last
@@ -411,7 +412,7 @@ def legible_blocks(path: str) -> Iterator[bytes]:
     tail = b"  "  # the last two bytes wait for the next block, which may bring the d
     for block in blocks_of(path):
         text = (tail + block).replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")
-        yield text[:-2]  # never empty, which ijson would take for the end
+        yield text[:-2]  # a byte or more: ijson would take none for the end
         tail = text[-2:]
     yield tail + b"\n"  # without it, ijson's C backend accepts a string that begins after the array
 
@@ -433,8 +434,8 @@ def day_of(text: str) -> str:
 
 def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
     """Give a dataset that was downloaded and checked its name in the archive; raises OSError."""
-    set_signals(signal.SIG_IGN)  # what is published must be told; LAST_ALARM bounds the rest
-    taken = [name for name, md5 in ledger.known if md5 != dataset.hash]
+    set_signals(signal.SIG_IGN)  # what is published must be told; the alarm kills what hangs
+    taken = [name for name, _ in ledger.known]
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
     name = old_place(dataset, ledger) or free_path(stem, ".json", taken)
     dataset = dataset._replace(path=name)
@@ -448,7 +449,9 @@ def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
 
 
 def old_place(dataset: "Edition", ledger: "Ledger") -> Optional[str]:
-    """Return the listed name of a dataset that is missing or damaged, free again; warn of it."""
+    """Return the listed name of a dataset, free again, and warn of it: as receive() found no equal
+    file, the one of that name is missing or damaged. None if no list has this MD5.
+    """
     names = [name for name, md5 in ledger.known if md5 == dataset.hash]
     name = next(filter(ledger.is_dataset, names), None)
     if name and lexists(name):
@@ -521,8 +524,8 @@ class Edition(NamedTuple):
     software: Optional[str]
 
 
-# A row by its own form, whatever the header is. Fields behind the tenth are somebody's own. A
-# regex reads it, so that a line which somebody has spoiled costs only itself.
+# A row: the ten fields of Edition, whatever the header is; fields after them are somebody's own.
+# A regex reads it, and not csv, so that a line which somebody has spoiled costs only itself.
 ROW = (
     r"(?ma)^([\w-][^/\\,\n]*\.json),(\d{4}-\d\d-\d\d|),(\d{4}-[^,\n]*Z),(\d{1,15}),([0-9a-f]{32}),"
     r"(\d{1,15}|),(\d{1,15}|),([^,\n]*),([^,\n]*),([^,\n]*)(?:,.*)?$"
@@ -550,9 +553,9 @@ class Ledger:
         # All names with the MD5 that they have, or had when their files were still there
         self.known = [(row.path, row.hash) for row in self.rows.values()]
         self.known += self.sums.items()
-        with suppress(OSError):  # note_down() reads the file again, and raises when all is safe
+        with suppress(OSError):  # note_down() fails on this file, too, but when all is safe
             last = contents_of(LAST_CHECKSUM_FILE).strip().lower()
-            self.known.append(("The last dataset", last))
+            self.known.append(("The last dataset", last))  # words for old_place(), not a name
 
     def is_dataset(self, name: str) -> bool:
         """Tell whether a file is a dataset: it has a usual name or a row."""
@@ -574,6 +577,7 @@ class Ledger:
 def read_list(name: str, pattern: str) -> Any:
     """Find a list's lines by their pattern; None if it can't be read. Warn of all other lines."""
     try:
+        # Spreadsheets add quotes, and no field that counts here has a comma.
         text = re.sub("\r\n?", "\n", contents_of(name)).replace('"', "")
     except OSError as error:
         warn(f"{name} can't be read: {describe(error)}. It stays as it is.")
@@ -627,7 +631,7 @@ def add_lines(name: str, lines: str, header: str = "") -> None:
     if lines:
         old = contents_of(name) or header
         end = "" if old.endswith("\n") or not old else "\n"
-        if f"\n{lines}" not in f"\n{old}":  # else end_listed() does it a second time
+        if f"\n{lines}" not in f"\n{old}":  # else end_listed() has come between
             replace_file(name, f"{old}{end}{lines}")
 
 
@@ -682,7 +686,7 @@ def failed(error: Exception) -> Outcome:
         last = traceback.extract_tb(error.__traceback__)[-1]
         text = f"An unforeseen fault in {basename(last.filename)}, line {last.lineno}; no dataset "
         text += f"was damaged; {REPORT}"
-    # The command that does again what this process does, with the settings as the README's cron.
+    # The command of this process, with settings.env as in the README's crontab line
     quote = '"{}"'.format if os.name == "nt" else shlex.quote
     again = " ".join(map(quote, [sys.executable, SCRIPT, *sys.argv[1:]]))
     settings = path_from_here("settings.env")
@@ -699,7 +703,7 @@ def tell(outcome: Outcome) -> None:
         return  # whoever tests the channels looks at the screen
     lines = [printable(text) for text in (outcome.text, *(f"WARNING: {text}" for text in untold))]
     untold.clear()
-    console.setLevel("WARNING")  # from here on also a channel that fails: nobody else tells it
+    console.setLevel("WARNING")  # from here on, stderr has to tell of a channel that fails
     subject = outcome.subject or ("something looks wrong" if lines[1:] else None)
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
         for line in lines[1:] if outcome.code else lines:
@@ -720,7 +724,7 @@ def send(text: str, page: Optional[str], subject: Optional[str] = None) -> Dict[
             try:
                 way(text, topic)
             except Exception as error:
-                cause = error.__context__ or error  # smtplib wraps a timeout
+                cause = error.__context__ or error  # smtplib has the timeout as context
                 late = isinstance(error, requests.Timeout) or isinstance(cause, socket.timeout)
                 results[channel] = "there was no answer in time" if late else describe(error, url)
                 warn(f"The {channel} channel failed: {results[channel]}.")
@@ -757,7 +761,7 @@ CARD = """{"type": "message", "attachments": [{
 
 def ping(text: str, page: str) -> None:
     """POST to a page of Healthchecks, in three attempts; raises Failure or RequestException."""
-    # The page comes before the query: see https://healthchecks.io/docs/http_api/.
+    # The page goes before the query, for a final "/": see https://healthchecks.io/docs/http_api/.
     url = re.sub(r"/*(\?|$)", rf"{page}\1", HEALTHCHECKS_URL, count=1)
     for _ in range(2):
         with suppress(Exception):
@@ -818,7 +822,7 @@ def mail_server() -> smtplib.SMTP:
     """Connect to SMTP_URL, with TLS where it can be had, and log in; raises like send_mail()."""
     url: Any = urlsplit(SMTP_URL)
     context = ssl.create_default_context()
-    if not url.username:  # as between mail servers: a relay's certificate is often its own
+    if not url.username:  # no password to protect: any certificate, as between mail servers
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     host = "[127.0.0.1]"  # by default the name is looked up, at a name server that may hang
@@ -840,7 +844,8 @@ def mail_server() -> smtplib.SMTP:
 
 # ---- Words for people ---------------------------------------------------------------------------
 
-ENTRY = r"(?m)^(\w.*?): (.+(?:\n .+)*)"  # of a table: names, and a text of one line or more
+# An entry of WORDS and RULES: names, and a text, whose further lines are indented
+ENTRY = r"(?m)^(\w.*?): (.+(?:\n .+)*)"
 # What to say where one of these classes is among the causes of an error: the first entry that
 # fits counts. {NAME} is a setting.
 WORDS = """
@@ -874,7 +879,7 @@ ValueError: this address, one it leads to, or one in HTTPS_PROXY, HTTP_PROXY or 
 
 def describe(error: Any, url: str = "") -> str:
     """Say in our words what went wrong: an error's own words may hold a secret."""
-    # Behind a redirect, the address is another one.
+    # An error of requests knows its address, which a redirect may have changed.
     host = urlsplit(getattr(getattr(error, "request", None), "url", None) or url).hostname
     causes = []
     # A Failure in the chain is what was being handled before, and not the cause.
@@ -944,7 +949,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
     finally:
         if locks:
             remove_leftovers()
-            locks.clear()  # which closes the file
+            with suppress(OSError):
+                locks.pop().close()
     set_signals(signal.SIG_IGN)
     tell(outcome)
     return outcome.code
@@ -975,7 +981,7 @@ def read_settings() -> str:
     complaints += [f"{name} is not a setting" for name in unknown]
     mail = (SMTP_URL, EMAIL_FROM, EMAIL_TO)
     if any(mail) and not all(mail):
-        settings["SMTP_URL"] = ""  # no mail can be sent
+        settings["SMTP_URL"] = ""  # no mail can be sent, not even of this
         names = "LUMIERE_SMTP_URL, LUMIERE_EMAIL_FROM and LUMIERE_EMAIL_TO"
         complaints = complaints or [f"{names} must be set together"]
     return "; ".join(complaints)
@@ -985,6 +991,7 @@ def value_of(kind: str, text: str) -> Any:
     """Return what the text of a setting stands for; raises ValueError where it can't be used."""
     if kind == "address":
         parts = urlsplit(text)
+        # .port raises ValueError, too.
         if parts.port == 0 or not re.fullmatch("[a-z0-9_.:-]+", parts.hostname or ""):
             raise ValueError
     if kind == "mail":
@@ -993,7 +1000,7 @@ def value_of(kind: str, text: str) -> Any:
             if not re.fullmatch("[!-?A-~]+@[!-?A-~]+", address):  # of ASCII, with one @
                 raise ValueError
     if kind == "size":
-        return range(2**26 + 1).index(int(text))
+        return range(2**26 + 1).index(int(text))  # the number itself; ValueError above 64 MiB
     kinds: Any = {"path": path_from_here, "caps": str.upper, "int": int, "float": float}
     return kinds.get(kind, str)(text)
 
@@ -1037,7 +1044,9 @@ LAST_ALARM = 240  # seconds for what must not be disturbed: telling people may t
 
 
 def set_signals(handler: Any, alarm: Any = signal.SIG_DFL, seconds: float = LAST_ALARM) -> None:
-    """Set the handler of the signals, and that of an alarm in so many seconds (0: no alarm)."""
+    """Set the handler of the signals, and of an alarm in so many seconds (SIG_DFL: the alarm kills
+    the process; 0 seconds: there is none).
+    """
     for number in SIGNALS:
         signal.signal(number, handler)
     if os.name != "nt":
@@ -1056,7 +1065,7 @@ def set_limits() -> None:
     if sys.platform != "win32":
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         with suppress(OSError, ValueError):  # where the system has no such limit
-            # A limit of -1 stands for none.
+            # "No limit" is -1, which % 2**64 makes the largest number.
             resource.setrlimit(resource.RLIMIT_AS, (min(soft % 2**64, 2**30), hard))
 
 
@@ -1080,14 +1089,14 @@ def end_run(number: int, _frame: Any) -> None:
 
 def end_listed(ledger: Ledger, number: int, _frame: Any) -> None:
     """Handle the last alarm, where a channel or a disk hangs: list what is archived, and end."""
-    set_signals(signal.SIG_IGN, seconds=30)  # which lets the alarm kill the process again
+    set_signals(signal.SIG_IGN, seconds=30)  # SIGALRM now kills: in 30 s, or by os.kill() below
     note_down(ledger)
     os.kill(os.getpid(), number)
 
 
 # ---- The log, and what people see ---------------------------------------------------------------
 
-log = logging.Logger("data_collect", "DEBUG")  # urllib3's lines hold whole addresses
+log = logging.Logger("data_collect", "DEBUG")  # not below the root: urllib3's lines hold secrets
 
 
 class Lines(logging.Handler):
@@ -1110,7 +1119,7 @@ def start_log() -> None:
         console.setLevel("DEBUG" if LOG_LEVEL == "DEBUG" else "INFO")
     log.addHandler(console)
     try:
-        file = Lines(LOG_LEVEL or "INFO")
+        file = Lines(LOG_LEVEL or "INFO")  # a setting that is wrong is "" by now
         file.stream = open(LOG_FILE or path_from_here("archiver.log"), "ab")  # noqa: SIM115
         file.setFormatter(layout)
         log.addHandler(file)
@@ -1139,7 +1148,7 @@ else:
     import fcntl
     import resource
 
-# Of file names, and so of the lists; with it, any byte that is read can be written again.
+# Of file names, and so of the lists: any byte that is read is written again as it was.
 ENCODING = (sys.getfilesystemencoding(), "surrogateescape")
 MD5: Any = hashlib.md5
 if sys.version_info >= (3, 9):  # in FIPS mode, a system refuses MD5 for security purposes
@@ -1171,7 +1180,7 @@ def lock_archive() -> None:
 
 def remove_leftovers() -> None:
     """Remove the temporary files."""
-    for folder in (".", dirname(LAST_CHECKSUM_FILE)):
+    for folder in (".", dirname(LAST_CHECKSUM_FILE)):  # replace_file() uses both
         with suppress(OSError):  # there is none; if it can't be removed, the next run tries again
             os.remove(join(folder, PART))
 
