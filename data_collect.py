@@ -18,9 +18,8 @@ takes precedence. With settings.env, as the README has it, a run and a check by 
   (set -a; . ./settings.env; .venv/bin/python data_collect.py)
   (set -a; . ./settings.env; .venv/bin/python data_collect.py --verify)
 
-Exit codes: 0 archived or unchanged (--verify: all whole; --test-notifications: all sent);
-1 failed; 2 a wrong option or setting, or no channel to test; 130, 143, 129 interrupted by
-Ctrl-C, SIGTERM, SIGHUP; 142 the last alarm, where telling people hangs.
+Exit codes: 0 archived, unchanged, all whole or all sent; 1 failed; 2 a wrong option or setting, or
+no channel to test; 130, 143, 129, 142 ended by Ctrl-C, SIGTERM, SIGHUP, the last alarm.
 """
 
 import argparse

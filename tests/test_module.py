@@ -43,7 +43,7 @@ def last_line(node: Any) -> int:
 
 def test_size() -> None:
     """Before it grows further, ask what can go."""
-    assert len(LINES) <= 1257
+    assert len(LINES) <= 1256
     assert tokens() <= 6730
     assert tokens() / len(LINES) <= 6.0
 
