@@ -315,7 +315,7 @@ def test_the_repair_command_where_the_python_is_gone(reader: Archiver) -> None:
     by_hand = ["bash", "-c", f"cd '{reader.folder}'; .venv/bin/python data_collect.py"]
     done = subprocess.run(by_hand, stderr=subprocess.PIPE)
     assert b".venv/bin/python: No such file or directory" in done.stderr
-    (row,) = rows_on("`not found`")
+    (row,) = rows_on("`.venv/bin/python: not found`")
     assert "`No such file or directory`" in row
     assert "(#the-repair-command)" in row
     assert make(anew.replace(" --clear", "")) != 0
