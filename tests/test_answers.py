@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
+import ijson
 import pytest
 from conftest import (
     COUNTRIES,
@@ -527,6 +528,7 @@ TOO_LARGE: Dict[str, bytes] = {
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
+@pytest.mark.skipif(ijson.backend == "python", reason="minutes in pure Python: for MAX_RUNTIME")
 @pytest.mark.parametrize("fault", TOO_LARGE)
 def test_what_needs_too_much_memory_is_kept(used: Archiver, fault: str) -> None:
     """It ends in a failure that is told, not in a crash, and is not fetched five times for it."""

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+import ijson
 import pytest
 import trustme
 from conftest import (
@@ -123,6 +124,13 @@ def scene(told: Archiver, authority: trustme.CA, request: Any) -> Iterator[Scene
 
 
 # What goes wrong
+
+
+def nested(scene: Scene) -> None:
+    """An answer that ends only when memory does."""
+    if ijson.backend == "python":
+        pytest.skip("minutes in pure Python: for MAX_RUNTIME")
+    scene.api.on(WORKS, answer(b"[" * 200000 + b"]" * 200000))
 
 
 def works(*answers: Answer, **settings: str) -> Callable[[Scene], None]:
@@ -348,7 +356,7 @@ FAULTS: Dict[str, Fault] = {
     "half a dataset": Fault(works(until_close(HALF)), FORM[:1] + FORM[2:], True),
     "another form": Fault(works(answer(as_json({"works": []}))), FORM, False),
     "no dates": Fault(works(answer(as_json([{"title": "x"}]))), FORM, False),
-    "brackets": Fault(works(answer(b"[" * 200000 + b"]" * 200000)), FORM[:1] + FORM[2:], False),
+    "brackets": Fault(nested, FORM[:1] + FORM[2:], False),
     "nothing": Fault(works(answer(b"")), ("/api/works", AS_IT_WAS), True),
     "countries in another form": Fault(
         codes(answer(as_json({"AL": True}))), ("/api/countries", "report", AS_IT_WAS), False
