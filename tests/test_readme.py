@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.parse
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import lumiere_api
 import pytest
@@ -396,15 +396,19 @@ def test_the_stand_in(reader: Archiver, tmp_path: Path) -> None:
         os.kill(int(result.out.split()[-1]), 0)
 
 
-def editions(reader: Archiver) -> Iterator[Tuple[str, List[Dict[str, Any]]]]:
-    """The README's three editions: a work goes, two come, and a revised one has one more."""
+def write_editions(reader: Archiver) -> Path:
+    """Put the README's three editions into the archive, and return the path of the last: a work
+    goes, two come, and a revised one has one more.
+    """
     for name, date, begin, end in (
         ("2026-06-30", "2026-06-30", 0, 200),
         ("2026-09-30", "2026-09-30", 1, 202),
         ("2026-09-30_1", "2026-09-30", 1, 203),
     ):
         works = [dict(work, title=f"Film {work['id']}") for work in lumiere_api.works(203, date)]
-        yield name, works[begin:end]
+        path = reader.archive / f"Complete_lumiere_COE_{name}.json"
+        path.write_bytes(lumiere_api.as_json(works[begin:end]))
+    return path
 
 
 def use(reader: Archiver) -> Tuple[List[str], float]:
@@ -429,9 +433,7 @@ def test_using_the_datasets(reader: Archiver) -> None:
     """With two editions and a revised one, in the README's folder."""
     pytest.importorskip("duckdb")
     pytest.importorskip("pandas")
-    for name, works in editions(reader):
-        path = reader.archive / f"Complete_lumiere_COE_{name}.json"
-        path.write_bytes(lumiere_api.as_json(works))
+    write_editions(reader)
     said, _ = use(reader)
     assert said == [output for _, output in blocks("python")]
 
@@ -442,9 +444,7 @@ def test_using_datasets_of_a_real_size(reader: Archiver) -> None:
     """An edition of 1.5 million presences beside others fits into the memory of a small server."""
     pytest.importorskip("duckdb")
     pytest.importorskip("pandas")
-    for name, works in editions(reader):
-        path = reader.archive / f"Complete_lumiere_COE_{name}.json"
-        path.write_bytes(lumiere_api.as_json(works))
+    path = write_editions(reader)
     lumiere_api.write_dataset(str(path), 200_000_000)
     said, memory = use(reader)
     (presences,) = re.findall(r"2026-09-30_1 +\d+ +(\d+)", said[0])
