@@ -5,16 +5,13 @@
 # ///
 """Keep every edition of the LUMIERE VOD dataset; made to be run by cron once a month.
 
-A run downloads the current dataset and compares it with the archive, byte for byte. A new
-dataset is checked from beginning to end and gets its name in archive/. Then people are told,
-over the channels that are set, and the dataset is listed in editions.csv and MD5SUMS.
+A run downloads the current dataset and compares it with the archive, byte for byte. A new one is
+checked from beginning to end and gets its name in archive/; none is ever overwritten. People are
+told, over the channels that are set, and it is listed in editions.csv and MD5SUMS. An answer that
+is not a dataset is kept in archive/rejected/. A run may be killed at any point and does no harm.
 
-A run puts only whole datasets into archive/*.json, and never overwrites one. An answer that is
-not a dataset is kept in archive/rejected/. A run that fails or is killed, at any point, leaves
-the datasets as they were.
-
-Settings are the constants at the top of the script; LUMIERE_<NAME> in the environment
-takes precedence. With settings.env, as the README has it, a run and a check by hand:
+Settings are the constants at the top of the script; LUMIERE_<NAME> in the environment takes
+precedence. With settings.env, as the README has it, a run and a check by hand:
   (set -a; . ./settings.env; .venv/bin/python data_collect.py)
   (set -a; . ./settings.env; .venv/bin/python data_collect.py --verify)
 
@@ -35,7 +32,6 @@ import json
 import logging
 import os
 import re
-import shlex
 import signal
 import smtplib
 import socket
@@ -43,12 +39,11 @@ import ssl
 import sys
 import time
 import traceback
-from calendar import timegm
 from contextlib import suppress
 from email.message import EmailMessage
-from email.utils import formatdate, getaddresses, make_msgid, parsedate
+from email.utils import formatdate, make_msgid, mktime_tz, parsedate_tz
 from glob import glob
-from os.path import basename, dirname, exists, getmtime, getsize, isfile, join, lexists
+from os.path import dirname, exists, getmtime, getsize, join, lexists
 from types import SimpleNamespace
 from typing import IO, Any, Callable, Dict, Iterator, List, NamedTuple, Optional
 from urllib.parse import unquote, urljoin, urlsplit
@@ -58,13 +53,12 @@ try:
     from ijson import backend, items
 except Exception:  # the environment is gone, or a file beside the script has a package's name
     raise SystemExit(
-        "The packages requests and ijson can't be loaded: in this script's folder, run the repair "
-        "command, python3 -m venv --clear .venv && .venv/bin/python -m pip install -r "
+        "The packages requests and ijson can't be loaded: run the repair command in this script's "
+        "folder, python3 -m venv --clear .venv && .venv/bin/python -m pip install -r "
         "requirements.txt, and let no file there be called requests.py or ijson.py."
     ) from None
 
 # ---- Settings: change them here, or set LUMIERE_<NAME> in the environment -----------------------
-
 DATA_API_URL = "https://lumierevod.obs.coe.int/api/works"
 COUNTRY_CODE_API_URL = "https://lumierevod.obs.coe.int/api/countries"
 STORAGE_DIR = "archive"  # relative paths, here and in the next two, start from this script's folder
@@ -85,49 +79,51 @@ SMTP_URL = ""  # smtp://relay.example.org:25, or smtps://user:password@host:465
 EMAIL_FROM = ""
 EMAIL_TO = ""  # one address, or several with commas between
 
+
 # ---- One run ------------------------------------------------------------------------------------
-
-
-# A dataset grows in a hidden temporary file and gets its name when it is checked and synced. Then
-# people are told, then it is listed in editions.csv and MD5SUMS, and last its MD5 is noted. So a
-# run may be killed at any point: the next run tells and lists each dataset that has no row.
+# A dataset is told before it is listed, and its MD5 is noted last. So a run may be killed at any
+# point: the next run tells and lists each dataset that has no row.
 def monthly_run() -> int:
     """Archive the API's dataset, tell people what came of it and list it; return the exit code."""
     set_limits()
     lock_archive()
-    ledger = Ledger()
+    read_lists()
     try:
-        outcome = archive_dataset(ledger)
+        outcome = archive_dataset()
     except Exception as error:
         outcome = failed(error)
     # From here on signals are ignored. If telling hangs, end_listed() lists what is archived.
-    set_signals(signal.SIG_IGN, functools.partial(end_listed, ledger))
+    set_signals(signal.SIG_IGN, end_listed)
     tell(outcome)
-    note_down(ledger)
+    note_down()
     return outcome.code
 
 
-def archive_dataset(ledger: "Ledger") -> "Outcome":
+def archive_dataset() -> "Outcome":
     """Ask, download, compare, check and publish; raises Failure or OSError."""
     log.info(f"Run started; the archive is {STORAGE_DIR}.")
     send("", page="/start")  # a ping, and nothing else
-    adopt(ledger)
+    adopt()
     codes = retry(ask_country_codes)
-    warn_of_countries(codes, ledger)
-    dataset = retry(lambda: receive(codes, ledger))
+    warn_of_countries(codes)
+    dataset = retry(lambda: receive(codes))
     if dataset.path == PART:  # it is new, and has no name in the archive yet
-        return publish(dataset, ledger)
-    ledger.current = dataset.hash
-    warn_if_stale(ledger)
-    return Outcome(0, f"Unchanged: the archive has this dataset as {dataset.path}.", page="")
+        return publish(dataset)
+    Run.current = dataset.hash
+    warn_if_stale()
+    return Outcome(0, f"Unchanged: the archive has this dataset as {dataset.path}.")
 
 
-class Outcome(NamedTuple):
-    """What came of a job, and over which channels people are told."""
+class Run:  # what is known of this process's run, wherever a signal ends it
+    lock: Any = None  # the open lock file, while this process holds the archive's lock
+    current: Optional[str] = None  # MD5 of the API's dataset, once the archive has it
+    kept: Optional[str] = None  # the last whole answer that was added to rejected/
 
+
+class Outcome(NamedTuple):  # what came of a job, and over which channels people are told
     code: int  # the exit code
     text: str  # a sentence for people
-    page: Optional[str] = None  # of Healthchecks: "" for success, "/fail"; None: no ping
+    page: Optional[str] = ""  # of Healthchecks: "/fail", "" for success; None: no ping
     subject: Optional[str] = None  # of a mail; None: no mail, no webhook, unless there is a warning
 
 
@@ -144,13 +140,10 @@ class Failure(Exception):
 
 
 # ---- Ask the API --------------------------------------------------------------------------------
-
 HEADERS = {"User-Agent": "lumiere-vod-archiver/2.0", "Accept": "application/json"}
-QUESTION = """{
-    "id_type": "", "ids": [], "title": "", "directors": [], "work_types": [],
-    "production_years": [], "production_countries": [], "catalogs": [],
-    "catalogs_countries": %s, "business_models": ["FoD", "SVoD", "TVoD"]
-}"""
+QUESTION = """{"id_type": "", "ids": [], "title": "", "directors": [], "work_types": [],
+    "production_years": [], "production_countries": [], "catalogs": [], "catalogs_countries": %s,
+    "business_models": ["FoD", "SVoD", "TVoD"]}"""
 STATUSES = {  # what people are told about a status; 500 stands for all from there on
     403: ", as it refuses access: ask its operator",
     404: ", as it has no such page: try later; if it lasts, ask its operator for the new address",
@@ -175,38 +168,30 @@ def retry(attempt: Callable[[], Any]) -> Any:
             log.info(f"{failure}; attempt {number + 1} of {ATTEMPTS} in {wait:.1f} s.")
         time.sleep(wait)
         delay *= 2
-    return None  # for the linter: the last attempt returns or fails
+    return None  # for the linter: the last attempt returns or raises
 
 
 def ask_country_codes() -> List[str]:
     """Ask for the codes of the Council of Europe's members, sorted; raises Failure."""
-    address = redact(COUNTRY_CODE_API_URL)
     try:
         answer = json.loads(ask("GET", COUNTRY_CODE_API_URL).content)
-        codes = {country["code"] for country in answer if country["is_coe"] is True}
-        usable = codes and all(re.fullmatch("[!-~]{1,99}", code) for code in codes)
+        codes = sorted({country["code"] for country in answer if country["is_coe"] is True})
+        usable = re.fullmatch("([!-~]{1,99} )+", f"{' '.join(codes)} ")
     except (ValueError, RecursionError):
-        raise Failure(f"{address} did not answer with JSON", curable=True) from None
+        raise Failure(f"{redact(COUNTRY_CODE_API_URL)} gave no JSON", curable=True) from None
     except (KeyError, TypeError):  # a key is missing, or a code is not a string
-        usable = False
+        usable = None
     if not usable:
-        raise Failure(f"{address} lists no usable country codes: {REPORT}")
+        raise Failure(f"{redact(COUNTRY_CODE_API_URL)} lists no usable country codes: {REPORT}")
     log.info(f"{len(codes)} countries.")
-    log.debug(" ".join(sorted(codes)))
-    return sorted(codes)
+    return codes
 
 
 def ask(method: str, url: str, **more: Any) -> requests.Response:
     """Send a request and return its answer, which has status 200; raises Failure."""
+    more.update(headers=HEADERS, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
     try:
-        response = requests.request(
-            method,
-            url,
-            headers=HEADERS,
-            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-            hooks={"response": check_status},
-            **more,
-        )
+        response = requests.request(method, url, hooks={"response": check_status}, **more)
     except (Failure, MemoryError):
         raise
     except Exception as error:  # of requests or, after a redirect, of urllib3
@@ -229,45 +214,33 @@ def check_status(response: requests.Response, **_: Any) -> None:
     after = response.headers.get("Retry-After", "")  # seconds or a date (RFC 9110, 10.2.3), in GMT
     wait = 0.0
     with suppress(Exception):  # without the header, or at nonsense, this raises: wait stays 0
-        wait = int(after[:9]) if after.isdigit() else timegm(parsedate(after) or ()) - time.time()
-    if wait > MAX_RUNTIME:
-        reason = (
-            f" and wants to be left alone for {wait / 86400:.1f} days: wait, or ask its operator"
-        )
-    elif target:  # only of the POST, which goes to DATA_API_URL
-        reason = f" and names '{redact(urljoin(response.url, target))}': set LUMIERE_DATA_API_URL "
-        reason += "to it in settings.env"
+        wait = int(after[:9]) if after.isdigit() else mktime_tz(parsedate_tz(after)) - time.time()  # type: ignore[arg-type]
+    if target:  # only of the POST, which goes to DATA_API_URL
+        new = redact(urljoin(response.url, target))
+        reason = f" and names '{new}': set LUMIERE_DATA_API_URL to it in settings.env"
     text = f"{redact(response.url)} answered with status {status}{reason}"
     raise Failure(text, curable=status in (408, 429) or status >= 500, wait=wait)
 
 
 def redact(url: str) -> str:
-    """Return an address without query, user and password. These end at the last @, as a password
-    may hold a "/".
-    """
-    parts = urlsplit(url)
+    """Return an address without query, user and password."""
+    parts = urlsplit(url)  # user and password end at the last @, as a password may hold a "/"
     return f"{parts.scheme}://{(parts.netloc + parts.path).rpartition('@')[2]}"
 
 
 # ---- Download and compare -----------------------------------------------------------------------
-
 PART = ".lumiere.part"  # the hidden file in which contents grow until they get their name
 
 
-def receive(codes: List[str], ledger: "Ledger") -> "Edition":
-    """Download the dataset. Where the archive has it, return it under its name there; else return
-    it checked, as PART. Raises Failure, OSError.
-    """
+def receive(codes: List[str]) -> "Edition":
+    """Download the dataset and return it as the archive has it, or else checked, as PART."""
     with open(PART, "wb") as file:
         dataset = download(codes, file)
         file.flush()
         filecmp.BUFSIZE = 2**18  # type: ignore[misc]  # by default 8 KiB, which takes twice as long
-        for name in ledger.datasets():
+        for name in datasets():
             with suppress(OSError):  # a file that can't be read counts as damaged, in old_place()
                 if filecmp.cmp(name, PART, shallow=False):
-                    row = ledger.rows.get(name)
-                    if row and not row.works:  # it was not a whole dataset when it was listed
-                        accept(dataset)  # which fails if it still is not one
                     return dataset._replace(path=name)
         sync(file.fileno())
     return accept(dataset)
@@ -283,29 +256,26 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
             file.write(chunk)
             md5.update(chunk)
     size = file.tell()
-    source = redact(DATA_API_URL)
     if not size:
-        raise Failure(f"{source} answered with nothing", curable=True)
+        raise Failure(f"{redact(DATA_API_URL)} answered with nothing", curable=True)
     log.info(f"Received {size:,} bytes, MD5 {md5.hexdigest()}.")
-    origin = (" ".join(codes), source, HEADERS["User-Agent"])
-    # What is None is found by check().
-    return Edition(PART, None, utc(time.time()), size, md5.hexdigest(), None, None, *origin)
+    origin = (" ".join(codes), redact(DATA_API_URL), HEADERS["User-Agent"])
+    return Edition(PART, "", utc(time.time()), size, md5.hexdigest(), None, None, *origin)
 
 
 def chunks_of(response: requests.Response) -> Iterator[bytes]:
     """Yield a body, and show on a terminal how far it is; raises Failure where it breaks off."""
     length = response.raw.length_remaining
     mb = 0.0
-    started = drawn_at = time.monotonic()
+    started = time.monotonic()
     try:
         for chunk in response.iter_content(CHUNK_SIZE):
             mb += len(chunk) / 1e6
-            now = time.monotonic()
-            if WATCHED and now > drawn_at + 0.25:
-                drawn_at = now
+            if WATCHED:
                 # raw.tell() counts what came over the wire, compressed or not, as the length does.
                 share = f", {response.raw.tell() / length:.0%}" if length else ""
-                write_out(sys.stderr, f"\r{mb:,.1f} MB, {mb / (now - started):.1f} MB/s{share:<30}")
+                rate = f"{mb / (time.monotonic() - started + 0.001):.1f} MB/s"
+                write_out(sys.stderr, f"\r{mb:,.1f} MB, {rate}{share:<30}")
             yield chunk
     except Exception as error:  # not the caller's; requests 2.27 lets some of urllib3's through
         text = f"The transfer from {redact(response.url)} broke off after {mb:,.1f} MB"
@@ -316,12 +286,8 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 
 
 # ---- Check what came ----------------------------------------------------------------------------
-
 WHOLE = (b"[]", b"{}")  # the first and last byte of what looks whole: see ends_of()
 REPORT_FILE = f"; if it comes again, {REPORT}, with the file"
-
-
-kept_now: List[str] = []  # the whole answer that this run has added to rejected/: none or one
 
 
 def accept(answer: "Edition") -> "Edition":
@@ -333,16 +299,15 @@ def accept(answer: "Edition") -> "Edition":
         kept = f"rejected/{answer.hash}.{'json' if whole else 'txt'}"
         is_new = not exists(kept)
         move(PART, kept)
-        # So that the disk can't fill: two cut answers stay, and the last whole one of this run.
-        files = filter(isfile, glob("rejected/*.txt"))
+        # Two cut answers stay, this run's last whole one, and each .txt of old that looks whole.
         with suppress(OSError):  # what can't be removed must not cost us this answer
-            # A .txt that looks whole is from an older version of this script: it stays.
-            cut = [path for path in files if ends_of(path) not in WHOLE]
-            cut.sort(key=lambda path: (path == kept, getmtime(path)))
-            for path in cut[:-2] + [path for path in kept_now if whole and path != kept]:
+            cut = [path for path in glob("rejected/*.txt") if ends_of(path) not in WHOLE]
+            for path in sorted(cut, key=getmtime)[:-2]:
                 os.remove(path)
-        if whole and is_new:
-            kept_now[:] = [kept]
+            if whole and is_new:
+                if Run.kept:
+                    os.remove(Run.kept)
+                Run.kept = kept
         text = f"The answer of {answer.source} {failure}; it is kept as {join(STORAGE_DIR, kept)}"
         raise Failure(text, curable=failure.curable) from None
 
@@ -405,9 +370,8 @@ def ends_of(path: str) -> bytes:
 
 
 def legible_blocks(path: str) -> Iterator[bytes]:
-    r"""Yield a text in blocks, with each \ud made \u0: ijson refuses half a surrogate pair, as in
-    \udc00, which JSON allows. Only dates are read, and they have no such letters. Raises OSError.
-    """
+    r"""Yield a text in blocks, with each \ud made \u0; raises OSError."""
+    # JSON allows half a surrogate pair, as in "\udc00", which ijson refuses. Dates have none.
     tail = b"  "  # the last two bytes wait for the next block, which may bring the d
     for block in blocks_of(path):
         text = (tail + block).replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")
@@ -418,41 +382,34 @@ def legible_blocks(path: str) -> Iterator[bytes]:
 
 @functools.lru_cache(maxsize=1000)  # most are equal, and there are millions
 def day_of(text: str) -> str:
-    """Return the day of an ISO 8601 date or date-time; raises ValueError where it is neither, or
-    more than a year ahead, TypeError where it is not a text.
-    """
+    """Return the day of an ISO 8601 date or date-time, at most a year ahead; raises ValueError."""
     date = re.fullmatch(r"(?a)(\d{4}-\d\d-\d\d)([Tt ]\d\d[\d:.,]*[Zz\d:+ -]*)?", text)
-    year_ahead = time.gmtime(time.time() + 366 * 86400)
-    if not date or time.strptime(date[1], "%Y-%m-%d") > year_ahead:  # raises on a 31st of February
+    if not date or time.strptime(date[1], "%Y-%m-%d") > time.gmtime(time.time() + 366 * 86400):
         raise ValueError
     return date[1]
 
 
-# ---- Publish a dataset --------------------------------------------------------------------------
-
-
-def publish(dataset: "Edition", ledger: "Ledger") -> Outcome:
+# ---- Publish a dataset, and compare it with earlier editions ------------------------------------
+def publish(dataset: "Edition") -> Outcome:
     """Give a dataset that was downloaded and checked its name in the archive; raises OSError."""
     set_signals(signal.SIG_IGN)  # what is published must be told; the alarm kills what hangs
-    taken = [name for name, _ in ledger.known]
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
-    name = old_place(dataset, ledger) or free_path(stem, ".json", taken)
+    name = old_place(dataset) or free_path(stem, ".json", [name for name, _ in known])
     dataset = dataset._replace(path=name)
-    revised = f"Revised dataset for {dataset.presence_date}"
-    kind = revised if re.search(r"_\d+\.json$", name) else "New dataset"
-    text = f"{kind}: {name}, {compared(dataset, ledger)}."
+    revised = re.search(r"_\d+\.json$", name)
+    kind = f"Revised dataset for {dataset.presence_date}" if revised else "New dataset"
+    text = f"{kind}: {name}, {compared(dataset)}."
     move(PART, name)  # the name is free, and the lock is held
-    ledger.current = dataset.hash
-    ledger.add(dataset)
-    return Outcome(0, text, page="", subject="new dataset")
+    Run.current = dataset.hash
+    if name not in editions:  # else its old row may say more
+        add_row(dataset)
+    return Outcome(0, text, subject="new dataset")
 
 
-def old_place(dataset: "Edition", ledger: "Ledger") -> Optional[str]:
-    """Return the listed name of a dataset, free again, and warn of it: as receive() found no equal
-    file, the one of that name is missing or damaged. None if no list has this MD5.
-    """
-    names = [name for name, md5 in ledger.known if md5 == dataset.hash]
-    name = next(filter(ledger.is_dataset, names), None)
+def old_place(dataset: "Edition") -> Optional[str]:
+    """Return the name that a list has for a dataset, free again, or None; warn of the loss."""
+    names = [name for name, md5 in known if md5 == dataset.hash]  # receive() found none of them
+    name = next(filter(is_dataset, names), None)
     if name and lexists(name):
         try:
             kept = free_path(f"rejected/{name}.damaged", "")
@@ -466,17 +423,11 @@ def old_place(dataset: "Edition", ledger: "Ledger") -> Optional[str]:
     return name
 
 
-# ---- Compare with earlier editions --------------------------------------------------------------
-
-
-def compared(edition: "Edition", ledger: "Ledger") -> str:
+def compared(edition: "Edition") -> str:
     """Describe an edition and how it differs from the one before; warn if a tenth is gone."""
-    rows = [row for row in ledger.rows.values() if row.works and row.presences]
-    rows = [row for row in rows if row.hash != edition.hash]
-    # The one before has the latest date up to this edition's, or else the latest date of all. Of
-    # equal dates the last row counts.
-    date = edition.presence_date or ""
-    rows.sort(key=lambda row: ((row.presence_date or "") <= date, row.presence_date or ""))
+    rows = [row for row in editions.values() if row.works and row.hash != edition.hash]
+    # The one before has the latest date up to this edition's, or else the latest date of all.
+    rows.sort(key=lambda row: (row.presence_date <= edition.presence_date, row.presence_date))
     text = f"{edition.bytes:,} bytes"
     for what in ("works", "presences"):
         has = getattr(edition, what)
@@ -489,38 +440,34 @@ def compared(edition: "Edition", ledger: "Ledger") -> str:
     return f"{text}, MD5 {edition.hash}"
 
 
-def warn_of_countries(codes: List[str], ledger: "Ledger") -> None:
+def warn_of_countries(codes: List[str]) -> None:
     """Warn where other countries are asked for than for the edition before."""
-    lists = [row.countries.split() for row in ledger.rows.values() if row.countries] or [codes]
-    changed = sorted({*codes} ^ {*lists[-1]})
-    changes = ", ".join(f"{code} {'came' if code in codes else 'went'}" for code in changed)
-    if changes:
-        warn(f"Other countries than for the edition before: {changes}.")
+    lists = [row.countries for row in editions.values() if row.countries]
+    changed = lists and {*codes} ^ {*lists[-1].split()}
+    if changed:
+        changes = [f"{code} {'came' if code in codes else 'went'}" for code in sorted(changed)]
+        warn(f"Other countries than for the edition before: {', '.join(changes)}.")
 
 
-def warn_if_stale(ledger: "Ledger") -> None:
+def warn_if_stale() -> None:
     """Warn where there has been nothing new for more than STALE_DAYS."""
-    newest = max((row.created for row in ledger.rows.values()), default=None)
-    if STALE_DAYS and newest and newest < utc(time.time() - STALE_DAYS * 86400):
+    newest = max((row.created for row in editions.values()), default="")
+    if STALE_DAYS and "" < newest < utc(time.time() - STALE_DAYS * 86400):
         warn(f"No new dataset since {newest}; three or four editions a year are usual.")
 
 
 # ---- List what is archived ----------------------------------------------------------------------
-
-
-class Edition(NamedTuple):
-    """What is known of a dataset: a row of editions.csv, where None is an empty field."""
-
+class Edition(NamedTuple):  # what is known of a dataset: a row of editions.csv
     path: str  # a file name
-    presence_date: Optional[str]  # the newest, YYYY-MM-DD
+    presence_date: str  # the newest, YYYY-MM-DD, or empty
     created: str  # when the download ended, in UTC
     bytes: int
     hash: str  # MD5
-    works: Optional[int]  # None or 0: the file is not a whole dataset
-    presences: Optional[int]
-    countries: Optional[str]  # the codes that were asked for, with spaces between
-    source: Optional[str]
-    software: Optional[str]
+    works: Optional[int] = None  # None or 0: the file is not a whole dataset
+    presences: Optional[int] = None
+    countries: str = ""  # the codes that were asked for, with spaces between
+    source: str = ""
+    software: str = ""
 
 
 # A row: the ten fields of Edition, whatever the header is; fields after them are somebody's own.
@@ -531,147 +478,135 @@ ROW = (
 )
 SUM = r"(?m)^([0-9a-fA-F]{32}) [ *]([^\0\n]{1,255})$"  # a line of MD5SUMS, much as md5sum reads it
 
+# What the lists say, by file name; added: the rows to be added when people have been told. These
+# are globals, as a process has one archive, and end_listed() needs them in the middle of a run.
+editions: Dict[str, Edition] = {}
+md5sums: Dict[str, str] = {}
+unreadable: List[str] = []  # names of lists
+known: List[Any] = []  # each name with the MD5 that it has, or had when its file was there
+added = io.StringIO()
 
-class Ledger:
-    """What editions.csv and MD5SUMS say, and the rows to be added when people have been told."""
 
-    def __init__(self) -> None:
-        self.current: Optional[str] = None  # MD5 of the API's dataset, once the archive has it
-        self.added = io.StringIO()
-        self.sums = {name: md5.lower() for md5, name in read_list("MD5SUMS", SUM) or []}
-        found = read_list("editions.csv", ROW)
-        self.readable = found is not None
-        rows = []
-        for row in map(Edition._make, found or []):
-            works = int(row.works or 0)
-            presences = int(row.presences or 0)
-            rows.append(row._replace(bytes=int(row.bytes), works=works, presences=presences))
+def read_lists() -> None:
+    """Read editions.csv, MD5SUMS and last_checksum.txt, as far as they can be read."""
+    md5sums.update((name, md5.lower()) for md5, name in read_list("MD5SUMS", SUM))
+    for name, day, at, size, md5, works, presences, *origin in read_list("editions.csv", ROW):
+        row = Edition(name, day, at, int(size), md5, int(works or 0), int(presences or 0), *origin)
         # Of several rows for a name, the one with the MD5 of MD5SUMS counts, or else the last.
-        self.rows = {row.path: row for row in rows}
-        self.rows.update((row.path, row) for row in rows if row.hash == self.sums.get(row.path))
-        # All names with the MD5 that they have, or had when their files were still there
-        self.known = [(row.path, row.hash) for row in self.rows.values()]
-        self.known += self.sums.items()
-        with suppress(OSError):  # note_down() fails on this file, too, but when all is safe
-            last = contents_of(LAST_CHECKSUM_FILE).strip().lower()
-            self.known.append(("The last dataset", last))  # words for old_place(), not a name
-
-    def is_dataset(self, name: str) -> bool:
-        """Tell whether a file is a dataset: it has a usual name or a row."""
-        usual = rf"{re.escape(ARCHIVE_FILENAME_PREFIX)}\d{{4}}-\d\d-\d\d(_\d+)?\.json"
-        return name in self.rows or bool(re.fullmatch(usual, name))
-
-    def datasets(self) -> List[str]:
-        """List the datasets in the archive; raises OSError."""
-        return sorted(filter(self.is_dataset, os.listdir(".")))
-
-    def add(self, row: Edition) -> None:
-        """Let note_down() add a row, unless its dataset has one: that may say more."""
-        known = self.rows.get(row.path)
-        if not known or known.hash != row.hash:
-            csv.writer(self.added, lineterminator="\n").writerow(row)
-            self.rows[row.path] = row
+        if name not in editions or editions[name].hash != md5sums.get(name):
+            editions[name] = row
+    known.extend((row.path, row.hash) for row in editions.values())
+    known.extend(md5sums.items())
+    with suppress(OSError):  # note_down() fails on this file, too, but when all is safe
+        last = contents_of(LAST_CHECKSUM_FILE).strip().lower()
+        known.append(("The last dataset", last))  # words for old_place(), not a name
 
 
 def read_list(name: str, pattern: str) -> Any:
-    """Find a list's lines by their pattern; None if it can't be read. Warn of all other lines."""
+    """Find a list's lines by their pattern; warn of all other lines."""
+    text = ""
     try:
-        # Spreadsheets add quotes, and no field that counts here has a comma.
-        text = re.sub("\r\n?", "\n", contents_of(name)).replace('"', "")
+        text = re.sub("\r\n?", "\n", contents_of(name)).replace('"', "")  # spreadsheets add quotes
     except OSError as error:
         warn(f"{name} can't be read: {describe(error)}. It stays as it is.")
-        return None
+        unreadable.append(name)
     found = re.findall(pattern, text)
     # All lines but remarks, empty lines and the header
-    unreadable = len(re.findall(r"(?m)^(?!\s*(#|$)|\W*path\b).", text)) - len(found)
-    if unreadable:
-        warn(f"{name} has lines that can't be read, {unreadable} in all. They stay as they are.")
+    others = len(re.findall(r"(?m)^(?!\s*(#|$)|\W*path\b).", text)) - len(found)
+    if others:
+        warn(f"{name} has lines that can't be read, {others} in all. They stay as they are.")
     return found
 
 
-def adopt(ledger: Ledger) -> None:
+def is_dataset(name: str) -> bool:
+    """Tell whether a file is a dataset: it has a usual name or a row."""
+    usual = rf"{re.escape(ARCHIVE_FILENAME_PREFIX)}\d{{4}}-\d\d-\d\d(_\d+)?\.json"
+    return name in editions or bool(re.fullmatch(usual, name))
+
+
+def datasets() -> List[str]:
+    """List the datasets in the archive; raises OSError."""
+    return sorted(filter(is_dataset, os.listdir(".")))
+
+
+def adopt() -> None:
     """Give a row to each dataset without one: a killed run left it, or somebody put it there."""
-    for name in ledger.datasets():
-        if name in ledger.rows or not ledger.readable:
+    for name in datasets():
+        if name in editions or "editions.csv" in unreadable:
             continue
         try:
             md5 = md5_of(name)
-            if ledger.sums.get(name, md5) != md5:
-                warn(f"{name} is damaged: its MD5 is {md5}, in MD5SUMS {ledger.sums[name]}.")
+            if md5sums.get(name, md5) != md5:
+                warn(f"{name} is damaged: its MD5 is {md5}, in MD5SUMS {md5sums[name]}.")
                 continue
-            row = Edition(name, None, utc(getmtime(name)), getsize(name), md5, *[None] * 5)
+            row = Edition(name, "", utc(getmtime(name)), getsize(name), md5)
             row = check(row)
-            warn(
-                f"{name} was in the archive without a row in editions.csv; a row was added. When, "
-                "from where and for which countries it was downloaded is not known any more: "
-                f"{compared(row, ledger)}."
-            )
+            what = compared(row)
+            text = f"{name} was in the archive without a row in editions.csv, and got one: {what}"
+            warn(f"{text}. When, from where and for which countries it came is not known any more.")
         except Failure as failure:  # of check(); its row, without counts, says so
             warn(f"{name} is not a whole dataset: the file {failure}. It stays as it is.")
         except OSError as error:
             warn(f"{name} can't be read, so it can't be listed: {describe(error)}.")
             continue
-        ledger.add(row)
+        add_row(row)
 
 
-def note_down(ledger: Ledger) -> None:
+def add_row(row: Edition) -> None:
+    """Let note_down() add a row."""
+    csv.writer(added, lineterminator="\n").writerow(row)
+    editions[row.path] = row
+
+
+def note_down() -> None:
     """List what was archived or adopted, now that people know of it; raises OSError."""
-    add_lines("editions.csv", ledger.added.getvalue(), ",".join(Edition._fields) + "\n")
-    rows = [row for row in ledger.rows.values() if row.path not in ledger.sums]
-    there = os.listdir(".") if rows else []
-    lines = [f"{row.hash}  {row.path}\n" for row in rows if row.path in there]
-    add_lines("MD5SUMS", "".join(lines))
-    if ledger.current:
-        replace_file(LAST_CHECKSUM_FILE, f"{ledger.current}\n")
+    add_lines("editions.csv", added.getvalue(), ",".join(Edition._fields) + "\n")
+    new = [row for row in editions.values() if row.path not in md5sums and exists(row.path)]
+    add_lines("MD5SUMS", "".join(f"{row.hash}  {row.path}\n" for row in new))
+    if Run.current:
+        replace_file(LAST_CHECKSUM_FILE, f"{Run.current}\n")
 
 
 def add_lines(name: str, lines: str, header: str = "") -> None:
     """Add lines to a list after those that it has, which stay as they are; raises OSError."""
-    if lines:
-        old = contents_of(name) or header
-        end = "" if old.endswith("\n") or not old else "\n"
-        if f"\n{lines}" not in f"\n{old}":  # else end_listed() has come between
-            replace_file(name, f"{old}{end}{lines}")
+    old = contents_of(name) if lines else ""
+    if lines not in old:  # it is, where end_listed() has come between
+        end = "\n" if old and not old.endswith("\n") else ""
+        replace_file(name, f"{old or header}{end}{lines}")
 
 
 # ---- Verify the archive -------------------------------------------------------------------------
-
-
 def verify() -> int:
     """Hash what MD5SUMS lists; raises OSError, and Failure that names what is not whole."""
     os.chdir(STORAGE_DIR)
-    ledger = Ledger()
-    names = ledger.datasets()
-    for name in names:
-        if name not in ledger.sums:
+    read_lists()
+    for name in datasets():
+        if name not in md5sums:
             warn(f"{name} is not listed in MD5SUMS.")
     troubles = []
-    for name, md5 in ledger.sums.items():
+    for name, md5 in md5sums.items():
         try:
             found = md5_of(name)
             if found != md5:
                 troubles.append(f"{name} is damaged: its MD5 is {found}, in MD5SUMS {md5}")
         except OSError as error:
             troubles.append(f"{name} is missing or unreadable: {describe(error)}")
-    listed = len(ledger.sums)
-    text = f"{listed - len(troubles)} of {listed} files listed in MD5SUMS are whole"
-    if not listed and (names or contents_of(LAST_CHECKSUM_FILE)):
+    text = f"{len(md5sums) - len(troubles)} of {len(md5sums)} files listed in MD5SUMS are whole"
+    if not md5sums and (datasets() or contents_of(LAST_CHECKSUM_FILE)):
         troubles = ["nothing could be checked, but there was a dataset"]
     if troubles:
         raise Failure("; ".join([text, *troubles, "put back whole copies from a backup"]))
-    # No ping: it would hide that monthly runs are missing.
-    tell(Outcome(0, f"{text}."))
+    tell(Outcome(0, f"{text}.", page=None))  # a ping would hide that monthly runs are missing
     return 0
 
 
 # ---- Tell people --------------------------------------------------------------------------------
-
 untold: List[str] = []  # warnings, until people are told of them
 
 
 def warn(text: str) -> None:
     """Log what somebody should know although the run goes well, and keep it for tell()."""
-    untold.append(text)
+    untold.append(f"WARNING: {text}")
     log.warning(text)
 
 
@@ -683,24 +618,22 @@ def failed(error: Exception) -> Outcome:
         text += "If it lasts, ask this machine's administrator"
     elif not isinstance(error, Failure):  # its own words may hold a secret
         last = traceback.extract_tb(error.__traceback__)[-1]
-        text = f"An unforeseen fault in {basename(last.filename)}, line {last.lineno}; no dataset "
+        text = f"An unforeseen fault in {last.filename}, line {last.lineno}; no dataset "
         text += f"was damaged; {REPORT}"
     # The command of this process, with settings.env as in the README's crontab line
-    quote = '"{}"'.format if os.name == "nt" else shlex.quote
-    again = " ".join(map(quote, [sys.executable, SCRIPT, *sys.argv[1:]]))
+    again = " ".join(f'"{word}"' for word in [sys.executable, SCRIPT, *sys.argv[1:]])
     settings = path_from_here("settings.env")
     if exists(settings):
-        again = f"(set -a; . {quote(settings)}; {again})"
-    text += f". To try again: {again}"
-    return Outcome(getattr(error, "code", 1), text, "/fail", "the archiver failed")
+        again = f'(set -a; . "{settings}"; {again})'
+    return Outcome(getattr(error, "code", 1), f"{text}. To try again: {again}", "/fail", "failed")
 
 
 def tell(outcome: Outcome) -> None:
     """Tell what came of a job, and what looks wrong: in the log, on stdout, over the channels."""
-    log.log(logging.ERROR if outcome.code else logging.INFO, outcome.text)
+    (log.error if outcome.code else log.info)(outcome.text)
     if options.job is try_channels:
         return  # whoever tests the channels looks at the screen
-    lines = [printable(text) for text in (outcome.text, *(f"WARNING: {text}" for text in untold))]
+    lines = [printable(text) for text in (outcome.text, *untold)]
     untold.clear()
     console.setLevel("WARNING")  # from here on, stderr has to tell of a channel that fails
     subject = outcome.subject or ("something looks wrong" if lines[1:] else None)
@@ -723,9 +656,7 @@ def send(text: str, page: Optional[str], subject: Optional[str] = None) -> Dict[
             try:
                 way(text, topic)
             except Exception as error:
-                cause = error.__context__ or error  # smtplib has the timeout as context
-                late = isinstance(error, requests.Timeout) or isinstance(cause, socket.timeout)
-                results[channel] = "there was no answer in time" if late else describe(error, url)
+                results[channel] = describe(error, url)
                 warn(f"The {channel} channel failed: {results[channel]}.")
     return results
 
@@ -739,39 +670,31 @@ def try_channels() -> int:
         if name in os.environ:
             write_out(sys.stdout, f"{name} is set, but its name here is LUMIERE_{name}.\n")
     if not results:
-        names = "LUMIERE_HEALTHCHECKS_URL, LUMIERE_WEBHOOK_URL and LUMIERE_SMTP_URL"
-        raise Failure(f"No channel is set: see {names}", code=2)
-    working = [*results.values()].count("sent")
-    text = f"{working} of {len(results)} channels work"
-    if working < len(results):
-        raise Failure(text)
-    log.info(f"{text}.")
+        names = "LUMIERE_HEALTHCHECKS_URL, LUMIERE_WEBHOOK_URL nor LUMIERE_SMTP_URL"
+        raise Failure(f"No channel is set, neither {names}", code=2)
+    if {*results.values()} != {"sent"}:
+        raise Failure("Not all channels work")
+    log.info("All channels work.")
     return 0
 
 
 # ---- Channels -----------------------------------------------------------------------------------
-
 MAIL_TIMEOUT = 35  # seconds: a mail server may take 30 to greet
-CARD = """{"type": "message", "attachments": [{
-    "contentType": "application/vnd.microsoft.card.adaptive",
-    "content": {"type": "AdaptiveCard", "version": "1.2",
-                "body": [{"type": "TextBlock", "wrap": true, "text": %s}]}}]}"""
+CARD = """{"type": "message", "attachments": [{"content": {"type": "AdaptiveCard", "version": "1.2",
+    "body": [{"type": "TextBlock", "wrap": true, "text": %s}]},
+    "contentType": "application/vnd.microsoft.card.adaptive"}]}"""
 
 
 def ping(text: str, page: str) -> None:
-    """POST to a page of Healthchecks, in three attempts; raises Failure or RequestException."""
+    """POST to a page of Healthchecks; raises Failure or RequestException."""
     # The page goes before the query, for a final "/": see https://healthchecks.io/docs/http_api/.
     url = re.sub(r"/*(\?|$)", rf"{page}\1", HEALTHCHECKS_URL, count=1)
-    for _ in range(2):
-        with suppress(Exception):
-            return post(url, data=text.encode())
-        time.sleep(1)
-    return post(url, data=text.encode())
+    post(url, data=text.encode())
 
 
 def call_webhook(text: str, _subject: str) -> None:
     """Tell a webhook in the form that its service takes; raises what post() does."""
-    text = f"LUMIERE VOD archiver on {printable(socket.gethostname())}: {text}"[:2000]
+    text = f"LUMIERE VOD archiver on {socket.gethostname()}: {text}"
     host = f".{urlsplit(WEBHOOK_URL).hostname}"
     if re.search(r"\.(logic\.azure|powerplatform|powerautomate|webhook\.office)\.com$", host):
         form = CARD  # Microsoft Teams answers 202 to all else, and shows nothing
@@ -780,20 +703,18 @@ def call_webhook(text: str, _subject: str) -> None:
     else:  # Slack asks for these escapes; Google Chat takes no field that it doesn't know.
         form = '{"text": %s}'
         text = text.translate({38: "&amp;", 60: "&lt;", 62: "&gt;"})
-        text = re.sub("&[a-z]*$", "", text[:2000])  # an escape that was cut in two goes
-    post(WEBHOOK_URL, json=json.loads(form % json.dumps(text)))
+    post(WEBHOOK_URL, json=json.loads(form % json.dumps(text[:2000])))
 
 
 def post(url: str, **body: Any) -> None:
     """POST to an address and expect a good answer; raises Failure or RequestException."""
-    with requests.post(
-        url, headers=HEADERS, timeout=5, allow_redirects=False, stream=True, **body
-    ) as response:
-        if not 200 <= response.status_code < 300:
-            raise Failure(f"it answered with status {response.status_code}")
-        start = b""
-        with suppress(Exception):  # of a body that breaks off
-            start = next(response.iter_content(99), b"")
+    body.update(headers=HEADERS, timeout=5, allow_redirects=False, stream=True)
+    response = requests.post(url, **body)
+    if not 200 <= response.status_code < 300:
+        raise Failure(f"it answered with status {response.status_code}")
+    start = b""
+    with suppress(Exception):  # of a body that breaks off
+        start = response.raw.read(99)
     if start in (b"OK (not found)", b"OK (rate limited)"):  # as Healthchecks says with status 200
         raise Failure(f"it answered '{start.decode()}'")
 
@@ -801,13 +722,13 @@ def post(url: str, **body: Any) -> None:
 def send_mail(text: str, subject: str) -> None:
     """Send an email to all of EMAIL_TO; raises Failure, SMTPException or OSError."""
     message: Any = EmailMessage()
-    message["Subject"] = f"LUMIERE VOD: {subject} ({printable(socket.gethostname())})"
+    message["Subject"] = f"LUMIERE VOD archiver: {subject} ({socket.gethostname()})"
     message["From"] = EMAIL_FROM
     message["To"] = EMAIL_TO
     message["Date"] = formatdate()
-    message["Message-ID"] = make_msgid(domain="lumiere-vod-archiver")
+    message["Message-ID"] = make_msgid()
     message.set_content(text, cte="quoted-printable")
-    sender, *receivers = [address for _, address in getaddresses([EMAIL_FROM, EMAIL_TO])]
+    sender, *receivers = re.findall(r"[^\s,<]+@[^\s,>]+", f"{EMAIL_FROM},{EMAIL_TO}")
     server = mail_server()
     # send_message() of Python 3.6 puts two carriage returns behind some headers.
     refused = server.sendmail(sender, receivers, message.as_string())
@@ -820,46 +741,35 @@ def send_mail(text: str, subject: str) -> None:
 def mail_server() -> smtplib.SMTP:
     """Connect to SMTP_URL, with TLS where it can be had, and log in; raises like send_mail()."""
     url: Any = urlsplit(SMTP_URL)
-    context = ssl.create_default_context()
-    if not url.username:  # no password to protect: any certificate, as between mail servers
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    host = "[127.0.0.1]"  # by default the name is looked up, at a name server that may hang
+    # With None, smtplib takes any certificate, as mail servers do: there is no password to protect.
+    tls = ssl.create_default_context() if url.username else None
     if url.scheme == "smtp":
-        server = smtplib.SMTP(url.hostname, url.port or 587, host, MAIL_TIMEOUT)
+        server = smtplib.SMTP(url.hostname, url.port or 587, timeout=MAIL_TIMEOUT)
         try:
-            server.starttls(context=context)
+            server.starttls(context=tls)
         except smtplib.SMTPNotSupportedError:
             if url.username:
                 raise Failure("no TLS is offered, and no password is sent without it") from None
     else:
-        server = smtplib.SMTP_SSL(
-            url.hostname, url.port or 465, host, timeout=MAIL_TIMEOUT, context=context
-        )
+        server = smtplib.SMTP_SSL(url.hostname, url.port or 465, timeout=MAIL_TIMEOUT, context=tls)
     if url.username:
         server.login(unquote(url.username), unquote(url.password or ""))
     return server
 
 
 # ---- Words for people ---------------------------------------------------------------------------
-
-# An entry of WORDS and RULES: names, and a text, whose further lines are indented
-ENTRY = r"(?m)^(\w.*?): (.+(?:\n .+)*)"
-# What to say where one of these classes is among the causes of an error: the first entry that
-# fits counts. {NAME} is a setting.
+ENTRY = r"(?m)^(\w.*?): (.+(?:\n .+)*)"  # of WORDS and RULES: names, and a text
+# What to say where a class is among the causes of an error: the first entry that fits counts.
 WORDS = """
-ProxyError: the proxy in HTTPS_PROXY or HTTP_PROXY can't be reached: ask this machine's
-    administrator
-SSLError CertificateError: there is no secure connection; perhaps its certificate is not trusted or
-    has expired: renew the environment with the README's repair command, and look at this machine's
-    clock; if that does not help, ask its administrator
-ConnectTimeout: there was no connection within LUMIERE_CONNECT_TIMEOUT, {CONNECT_TIMEOUT:g} s; you
-    can raise that
-ReadTimeoutError: nothing came for LUMIERE_READ_TIMEOUT, {READ_TIMEOUT:g} s; you can raise that
-gaierror: its name can't be found ({host}): look at its spelling and at the network
+ProxyError: the proxy in HTTPS_PROXY or HTTP_PROXY can't be reached: ask its administrator
+SSLError CertificateError: no secure connection; its certificate is not trusted or has expired: run
+    the README's repair command, which renews the environment, and look at this machine's clock
+gaierror: its name can't be found ({host}, or one that it redirects to): look at its spelling
 ConnectionRefusedError: connections are refused
-FileExistsError: there is a file in the place of a folder: look at LUMIERE_STORAGE_DIR in
-    settings.env, and at rejected in that folder
+NewConnectionError: it can't be reached: look at the network
+ConnectTimeout: no connection in time (of the API: LUMIERE_CONNECT_TIMEOUT, {CONNECT_TIMEOUT} s)
+TimeoutError timeout: no answer in time (of the API: LUMIERE_READ_TIMEOUT, {READ_TIMEOUT} s)
+FileExistsError: there is a file in the place of a folder: look at LUMIERE_STORAGE_DIR and rejected/
 ChunkedEncodingError: it ended before all had come
 ContentDecodingError: what came can't be unpacked
 TooManyRedirects: it redirects in a circle: try later, or ask its operator
@@ -868,21 +778,16 @@ SMTPAuthenticationError: it refuses the user name or the password
 UnicodeEncodeError: it takes only user names and passwords in ASCII
 MemoryError: an answer needs more than 1 GiB of memory
 HTTPException InvalidHeader: it does not answer as a web server does: if it lasts, ask its operator
-InvalidSchema: this address, or one it leads to, is not one of the web; or a proxy in HTTPS_PROXY,
-    HTTP_PROXY or ALL_PROXY is a SOCKS proxy, which needs one more package: .venv/bin/python -m pip
-    install 'requests[socks]'
-ValueError: this address, one it leads to, or one in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY is not
-    valid
+InvalidSchema: this address, or one it leads to, is not valid; or HTTPS_PROXY or ALL_PROXY names a
+    SOCKS proxy, which needs one more package: .venv/bin/python -m pip install 'requests[socks]'
+ValueError: this address, one it leads to, or that of a proxy (HTTPS_PROXY, HTTP_PROXY) is not valid
 """
 
 
 def describe(error: Any, url: str = "") -> str:
     """Say in our words what went wrong: an error's own words may hold a secret."""
-    # An error of requests knows its address, which a redirect may have changed.
-    host = urlsplit(getattr(getattr(error, "request", None), "url", None) or url).hostname
     causes = []
-    # A Failure in the chain is what was being handled before, and not the cause.
-    while error and not isinstance(error, Failure):
+    while error and not isinstance(error, Failure):  # which was being handled, and is no cause
         causes.append(error)
         error = error.__cause__ or error.__context__
     if not causes:  # the error itself is a Failure
@@ -890,34 +795,26 @@ def describe(error: Any, url: str = "") -> str:
     classes = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
     for names, words in re.findall(ENTRY, WORDS):
         if classes & {*names.split()}:
-            return " ".join(words.split()).format(host=host, **globals())
+            return " ".join(words.split()).format(host=urlsplit(url).hostname, **globals())
     if "SMTPException" in classes:  # no secret: a refused login is among WORDS
         said = re.sub(r"\[Errno \d+\]|\\[nr]?|[(){}\"']|\bb(?=[\"'])", " ", str(causes[0]))
         return f"it said: {' '.join(said.split())}"  # "550, No" for "(550, b'No')"
-    return describe_system(causes[-1])
-
-
-def describe_system(error: Any) -> str:
-    """Say what the system calls an error, where, and what helps."""
-    if type(error) is OSError and not error.strerror:  # requests' way to say: no such bundle
-        return (
-            "REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there: "
-            f"{os.getenv('REQUESTS_CA_BUNDLE') or os.getenv('CURL_CA_BUNDLE')}; "
-            "ask this machine's administrator"
-        )
-    if not getattr(error, "strerror", None):
+    last = causes[-1]
+    if type(last) is OSError and not last.strerror:  # requests' way to say: no such bundle
+        path = os.getenv("REQUESTS_CA_BUNDLE") or os.getenv("CURL_CA_BUNDLE")
+        return f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there: {path}"
+    if not getattr(last, "strerror", None):
         return "an unforeseen fault"
-    path = error.filename2 or error.filename
-    text = f"{error.strerror}: {join(STORAGE_DIR, path)}" if path else error.strerror
-    if error.errno == errno.EACCES:
+    path = last.filename2 or last.filename
+    text = f"{last.strerror}: {join(STORAGE_DIR, path)}" if path else last.strerror
+    if last.errno == errno.EACCES:
         text += "; make it yours or writable (chmod u+w), or ask whose file it is"
-    if error.errno == errno.ENOSPC:
+    if last.errno == errno.ENOSPC:
         text += f"; make room{': the .txt files in rejected/ may be deleted' * exists('rejected')}"
     return f"{text}"
 
 
-# ---- Command line -------------------------------------------------------------------------------
-
+# ---- Command line and settings ------------------------------------------------------------------
 SCRIPT = os.path.realpath(__file__)
 WATCHED = sys.stderr and sys.stderr.isatty()  # by somebody at a terminal; pythonw has no stderr
 options = argparse.Namespace()  # job: the function that does what was asked for
@@ -928,11 +825,9 @@ def main(arguments: Optional[List[str]] = None) -> int:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     group = parser.add_mutually_exclusive_group()
-    for name, job, text in (
-        ("--verify", verify, "hash what MD5SUMS lists, and name what is not whole"),
-        ("--test-notifications", try_channels, "send a test over each channel that is set"),
-    ):
-        group.add_argument(name, dest="job", action="store_const", const=job, help=text)
+    add_job = functools.partial(group.add_argument, dest="job", action="store_const")
+    add_job("--verify", const=verify, help="hash what MD5SUMS lists, and name what is not whole")
+    add_job("--test-notifications", const=try_channels, help="send a test over each channel")
     options.job = monthly_run
     parser.parse_args(arguments, options)
     set_signals(end_run, seconds=0)
@@ -946,16 +841,11 @@ def main(arguments: Optional[List[str]] = None) -> int:
     except Exception as error:
         outcome = failed(error)
     finally:
-        if locks:
+        if Run.lock:
             remove_leftovers()
-            with suppress(OSError):
-                locks.pop().close()
     set_signals(signal.SIG_IGN)
     tell(outcome)
     return outcome.code
-
-
-# ---- Reading the settings -----------------------------------------------------------------------
 
 
 def read_settings() -> str:
@@ -969,11 +859,9 @@ def read_settings() -> str:
         for name in names.split():
             given = environment.pop(f"LUMIERE_{name}", "").strip()
             value = given or str(settings[name])
-            try:
-                if not re.fullmatch(pattern, value):
-                    raise ValueError
-                settings[name] = value and value_of(kind, value)
-            except ValueError:
+            if re.fullmatch(f"(?a){pattern}", value):
+                settings[name] = KINDS[kind](value)
+            else:
                 complaints.append(f"{'LUMIERE_' if given else ''}{name} must be {wanted}")
                 settings[name] = ""
     unknown = [name for name in sorted(environment) if name.startswith("LUMIERE_")]
@@ -986,66 +874,45 @@ def read_settings() -> str:
     return "; ".join(complaints)
 
 
-def value_of(kind: str, text: str) -> Any:
-    """Return what the text of a setting stands for; raises ValueError where it can't be used."""
-    if kind == "address":
-        parts = urlsplit(text)
-        # .port raises ValueError, too.
-        if parts.port == 0 or not re.fullmatch("[a-z0-9_.:-]+", parts.hostname or ""):
-            raise ValueError
-    if kind == "mail":
-        text = printable(text).rstrip(", ")
-        for _, address in getaddresses([text]):  # with names in any letters
-            if not re.fullmatch("[!-?A-~]+@[!-?A-~]+", address):  # of ASCII, with one @
-                raise ValueError
-    if kind == "size":
-        return range(2**26 + 1).index(int(text))  # the number itself; ValueError above 64 MiB
-    kinds: Any = {"path": path_from_here, "caps": str.upper, "int": int, "float": float}
-    return kinds.get(kind, str)(text)
-
-
 def path_from_here(path: str) -> str:
     """Return a path that is absolute; a relative one starts from the script's folder."""
-    os.fsencode(path)  # raises a ValueError if the system can't have such a name
     return join(dirname(SCRIPT), os.path.expanduser(path))
 
 
 # Settings: their kind, what their text must look like (without spaces), and what to ask for
+KINDS: Any = {"text": str, "path": path_from_here, "int": int, "float": float}
 RULES = r"""
-DATA_API_URL COUNTRY_CODE_API_URL: address https?://[!-~]+ an http(s):// address
-HEALTHCHECKS_URL WEBHOOK_URL: address (https?://[!-~]+)? an http(s):// address
-SMTP_URL: address (smtps?://[^/?#]+/?)?
+DATA_API_URL COUNTRY_CODE_API_URL HEALTHCHECKS_URL WEBHOOK_URL: text
+    (https?://([^/?#\s]+@)?([\w.-]+|\[[\w:.]+\])(:(?!0)[1-6]?\d{1,4})?([/?#][!-~]*)?)?
+    an http(s):// address
+SMTP_URL: text (smtps?://([^/?#\s]+@)?([\w.-]+|\[[\w:.]+\])(:(?!0)[1-6]?\d{1,4})?/?)?
     an smtp(s):// address; in user and password, write %23 for #, %2F for / and %3F for ?
-EMAIL_FROM EMAIL_TO: mail [^;\r\n]* an email address in ASCII, or several with commas
+EMAIL_FROM EMAIL_TO: text ((("[^"@]*"|[^",;@])*<)?[!#-+.-:=?A-~-]+@[\w.-]+>?\s*(,[,\s]*|$))*
+    an email address in ASCII, or several with commas
 STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE: path .+ a path, best in ASCII
-LOG_LEVEL: caps (?i)DEBUG|INFO|WARNING|ERROR|CRITICAL DEBUG, INFO, WARNING, ERROR or CRITICAL
-ARCHIVE_FILENAME_PREFIX: text ([A-Za-z0-9_-][A-Za-z0-9_.\x20-]{0,99})?
-    at most 100 letters, digits, _ and -, and after the first also dots and spaces
-CHUNK_SIZE: size [1-9][0-9]{0,8} a whole number from 1 to 67108864
-ATTEMPTS: int [1-9][0-9]{0,8} a whole number from 1 to 999999999
-CONNECT_TIMEOUT READ_TIMEOUT MAX_RUNTIME: float (?![0.]+$)[0-9]{1,6}(\.[0-9]{1,6})?
+LOG_LEVEL: text (?i)DEBUG|INFO|WARNING|ERROR|CRITICAL DEBUG, INFO, WARNING, ERROR or CRITICAL
+ARCHIVE_FILENAME_PREFIX: text ([\w-][\w.\x20-]{0,99})? 100 letters, digits, _, -, dots or spaces
+CHUNK_SIZE: int [1-9]\d{0,6}|([1-5]\d|6[0-6])\d{6}|67108864 from 1 to 66999999, or 67108864
+ATTEMPTS: int [1-9]\d{0,8} a whole number from 1 to 999999999
+CONNECT_TIMEOUT READ_TIMEOUT MAX_RUNTIME: float (?![0.]+$)\d{1,6}(\.\d{1,6})?
     a number of seconds above 0 and below 1000000
-RETRY_DELAY: float [0-9]{1,6}(\.[0-9]{1,6})? a number of seconds below 1000000
-STALE_DAYS: int [0-9]{1,5} a whole number of days below 100000
+RETRY_DELAY: float \d{1,6}(\.\d{1,6})? a number of seconds below 1000000
+STALE_DAYS: int \d{1,5} a whole number of days below 100000
 """
 
 # ---- Signals, and how a run ends ----------------------------------------------------------------
-
 # Ctrl-C, SIGTERM, a hang-up and the alarm of MAX_RUNTIME call end_run(), which ends the process
-# where it stands: nothing is unwound, so nothing can swallow a signal or put it off. They are
-# ignored once a dataset is published or an outcome is told; a last alarm stays set. What was
-# ignored when the script started (by nohup, for example) stays ignored. A handler must wait for
-# the C call that it interrupts; the watchdog of set_limits() need not.
-
+# where it stands, so that nothing can swallow a signal. They are ignored once a dataset is
+# published or an outcome is told; a last alarm stays set. A signal that was ignored when the
+# script started (by nohup, for example) stays ignored. A handler must wait for the C call that it
+# interrupts; the watchdog of set_limits() need not.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last, and the alarm
 SIGNALS = [s for s in signal.Signals if s.name in NAMES and signal.getsignal(s) != signal.SIG_IGN]
 LAST_ALARM = 240  # seconds for what must not be disturbed: telling people may take 180
 
 
 def set_signals(handler: Any, alarm: Any = signal.SIG_DFL, seconds: float = LAST_ALARM) -> None:
-    """Set the handler of the signals, and of an alarm in so many seconds (SIG_DFL: the alarm kills
-    the process; 0 seconds: there is none).
-    """
+    """Set the handler of the signals, and of an alarm in so many seconds: SIG_DFL kills."""
     for number in SIGNALS:
         signal.signal(number, handler)
     if os.name != "nt":
@@ -1056,15 +923,14 @@ def set_signals(handler: Any, alarm: Any = signal.SIG_DFL, seconds: float = LAST
 def set_limits() -> None:
     """Let a run take MAX_RUNTIME and 1 GiB of memory at most, whatever the server sends."""
     set_signals(end_run, end_run, MAX_RUNTIME)
-    null = os.open(os.devnull, os.O_WRONLY)  # nobody can use a dump of the stack
+    null = open(os.devnull, "w")  # nobody can use a dump of the stack  # noqa: SIM115
     faulthandler.dump_traceback_later(MAX_RUNTIME + 300, exit=True, file=null)
     decimal.setcontext(decimal.Context(traps=[]))  # 1e99999999999999999999 is valid JSON
     with suppress(AttributeError):  # of an older Python; a newer one's limit is too low
         sys.set_int_max_str_digits(0)  # at the default, a long number crashes ijson's C backend
     if sys.platform != "win32":
-        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)  # "no limit" is -1: % makes it huge
         with suppress(OSError, ValueError):  # where the system has no such limit
-            # "No limit" is -1, which % 2**64 makes the largest number.
             resource.setrlimit(resource.RLIMIT_AS, (min(soft % 2**64, 2**30), hard))
 
 
@@ -1078,7 +944,7 @@ def end_run(number: int, _frame: Any) -> None:
             code = 128 + number
             text = f"Interrupted by {signal.Signals(number).name}"
         text += "; the archive is as it was"
-        if locks:  # else the temporary files may be those of another run
+        if Run.lock:  # else the temporary files may be those of another run
             remove_leftovers()
             text += "" if lexists(PART) else ", and no temporary file is left"
         tell(failed(Failure(text, code=code)))
@@ -1086,21 +952,18 @@ def end_run(number: int, _frame: Any) -> None:
         os._exit(code)
 
 
-def end_listed(ledger: Ledger, number: int, _frame: Any) -> None:
+def end_listed(number: int, _frame: Any) -> None:
     """Handle the last alarm, where a channel or a disk hangs: list what is archived, and end."""
     set_signals(signal.SIG_IGN, seconds=30)  # SIGALRM now kills: in 30 s, or by os.kill() below
-    note_down(ledger)
+    note_down()
     os.kill(os.getpid(), number)
 
 
 # ---- The log, and what people see ---------------------------------------------------------------
-
 log = logging.Logger("data_collect", "DEBUG")  # not below the root: urllib3's lines hold secrets
 
 
-class Lines(logging.Handler):
-    """Writes log lines: to stderr, or another file."""
-
+class Lines(logging.Handler):  # writes log lines to stderr, or another file
     stream: Any = sys.stderr
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -1115,10 +978,10 @@ def start_log() -> None:
     layout = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s")
     if WATCHED:
         console.setFormatter(layout)
-        console.setLevel("DEBUG" if LOG_LEVEL == "DEBUG" else "INFO")
+        console.setLevel("INFO")
     log.addHandler(console)
     try:
-        file = Lines(LOG_LEVEL or "INFO")  # a setting that is wrong is "" by now
+        file = Lines(LOG_LEVEL.upper() or "INFO")  # a setting that is wrong is "" by now
         file.stream = open(LOG_FILE or path_from_here("archiver.log"), "ab")  # noqa: SIM115
         file.setFormatter(layout)
         log.addHandler(file)
@@ -1128,8 +991,6 @@ def start_log() -> None:
 
 def printable(text: str) -> str:
     """Return a text without control characters, with which a server could disturb a terminal."""
-    # Under cron, Python 3.6 leaves bytes beyond ASCII undecoded.
-    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
@@ -1140,40 +1001,35 @@ def write_out(stream: Any, text: str) -> None:
 
 
 # ---- Files --------------------------------------------------------------------------------------
-
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
     import resource
 
-# Of file names, and so of the lists: any byte that is read is written again as it was.
-ENCODING = (sys.getfilesystemencoding(), "surrogateescape")
+ENCODING = ("utf-8", "surrogateescape")  # any byte that is read is written again as it was
 MD5: Any = hashlib.md5
 if sys.version_info >= (3, 9):  # in FIPS mode, a system refuses MD5 for security purposes
-    MD5 = functools.partial(hashlib.md5, usedforsecurity=False)
-
-locks: Any = []  # the archive's lock, while this process holds it: end_run() must know
+    MD5 = functools.partial(MD5, usedforsecurity=False)
 
 
 def lock_archive() -> None:
     """Go to work in the archive, under its lock, which dies with the process; raises Failure."""
     os.makedirs(STORAGE_DIR, exist_ok=True)
     os.chdir(STORAGE_DIR)  # so that a bare name is a file of the archive
-    # The file is never removed: two runs could then lock two files.
-    file = open(".lock", "a")  # noqa: SIM115
+    Run.lock = None  # that of an earlier call of main()
+    file = open(".lock", "a")  # never removed: two runs could then lock two files  # noqa: SIM115
     try:
         if sys.platform == "win32":
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # Windows has no flock
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
+    except OSError as error:
         text = f"Another run is at work in {STORAGE_DIR}; this one stopped and changed nothing"
+        if not isinstance(error, (BlockingIOError, PermissionError)):  # ENOLCK, ENOSYS, EOPNOTSUPP
+            text = f"The disk of {STORAGE_DIR} can't be locked; put LUMIERE_STORAGE_DIR elsewhere"
         raise Failure(text) from None
-    except OSError:  # ENOLCK, ENOSYS, EOPNOTSUPP
-        text = f"The file system of {STORAGE_DIR} gives no lock; set LUMIERE_STORAGE_DIR to a "
-        raise Failure(f"{text}folder on another one") from None
-    locks.append(file)
+    Run.lock = file
     remove_leftovers()  # of a run that was killed
 
 
@@ -1203,32 +1059,30 @@ def contents_of(path: str) -> str:
 
 def replace_file(path: str, text: str) -> None:
     """Give a small text file new contents, all at once and durably; raises OSError."""
-    if contents_of(path) != text:  # raises, too, if what is there can't be read
-        part = join(dirname(path), PART)
-        with open(part, "wb") as file:
-            file.write(text.encode(*ENCODING))
-            file.flush()
-            sync(file.fileno())
-        move(part, path)
+    part = join(dirname(path), PART)
+    with open(part, "wb") as file:
+        file.write(text.encode(*ENCODING))
+        file.flush()
+        sync(file.fileno())
+    move(part, path)
 
 
 def move(path: str, target: str) -> None:
     """Give a synced file another name, and wait until that is on the disk; raises OSError."""
-    os.makedirs(dirname(target) or ".", exist_ok=True)
+    folder = dirname(target) or "."
+    os.makedirs(folder, exist_ok=True)
     os.replace(path, target)
-    for folder in {dirname(path) or ".", dirname(target) or "."}:
-        if os.name != "nt":  # Windows can't open a folder; NTFS keeps a journal of names
-            descriptor = os.open(folder, os.O_RDONLY)
-            sync(descriptor)
-            os.close(descriptor)
+    if os.name != "nt":  # Windows can't open a folder; NTFS keeps a journal of names
+        descriptor = os.open(folder, os.O_RDONLY)
+        sync(descriptor)
+        os.close(descriptor)
 
 
 def sync(descriptor: int) -> None:
-    """Wait until a file's contents, or a folder's names, are on the disk; raises OSError."""
+    """Wait until a file or a folder is on the disk; raises OSError."""
     try:
         os.fsync(descriptor)
-    except OSError as error:
-        # CIFS, sshfs and some NFS can't sync a folder, and need no such thing.
+    except OSError as error:  # CIFS, sshfs and some NFS can't sync a folder, and need not
         if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS):
             raise
 

@@ -9,10 +9,9 @@ import json
 import re
 import socket
 import ssl
-import sys
 import threading
 from pathlib import Path
-from typing import Any, Iterator, List, Sequence, Tuple
+from typing import Any, Iterator, List, Tuple
 
 import pytest
 import trustme
@@ -249,10 +248,3 @@ def assert_words(*texts: str) -> None:
     """Hold that texts are for a person: without names of classes and technical noise."""
     for text in texts:
         assert not re.findall(NOISE, text), text
-
-
-def on_host(name: str) -> Sequence[str]:
-    """Build a command that goes before another, to run it on a machine of this name."""
-    code = "import os, socket, sys; socket.sethostname(os.fsencode(sys.argv[1]))"
-    code += "; os.execvp(sys.argv[2], sys.argv[2:])"
-    return ["unshare", "--uts", sys.executable, "-c", code, name]

@@ -3,11 +3,8 @@
 import json
 import os
 import re
-import shutil
 import socket
 import ssl
-import sys
-from pathlib import Path
 from typing import Any, Iterator, List
 
 import pytest
@@ -21,7 +18,6 @@ from conftest import (
     Archiver,
     Result,
     assert_one_sentence,
-    strace,
 )
 from lumiere_api import answer, head, raw, reset
 from telling import (
@@ -37,15 +33,9 @@ from telling import (
     heard,
     hooked,
     logged,
-    on_host,
     said,
     set_mail,
     tls_of,
-)
-
-own_name = pytest.mark.skipif(
-    not sys.platform.startswith("linux") or os.geteuid() != 0 or not shutil.which("unshare"),
-    reason="only root on Linux can name a machine",
 )
 
 
@@ -131,17 +121,6 @@ def test_quotes_are_not_escaped(told: Archiver) -> None:
     told.api.on(WORKS, answer(b"{}"))
     assert told.run(STORAGE_DIR='it\'s "mine" & yours').code == 1
     assert '/it\'s "mine" &amp; yours/' in json.loads(body(told, HOOK))["text"]
-
-
-def test_2000_characters_at_most(told: Archiver) -> None:
-    """With the escapes, none of which is cut in two."""
-    path = "/" + "&" * 3000
-    told.api.on(path, answer(status="404 Not Found"))
-    assert told.run(DATA_API_URL=told.api.url + path).code == 1
-    text = json.loads(body(told, HOOK))["text"]
-    assert 1900 < len(text) <= 2000
-    assert re.fullmatch(r"([^&<>]|&amp;|&lt;|&gt;)*", text)
-    assert "&&&&" in hooked(told)
 
 
 # Whom a mail goes to
@@ -378,7 +357,7 @@ def test_a_server_that_says_nothing(told: Archiver) -> None:
     assert (result.code, result.out) == (2, "")
     mistake, channel = result.err.splitlines()
     assert said(mistake, "LUMIERE_READ_TIMEOUT must be")
-    assert channel == "The email channel failed: there was no answer in time."
+    assert channel.startswith("The email channel failed: no answer in time ")
 
 
 def test_login_that_is_not_offered_is_said(
@@ -435,33 +414,6 @@ def test_no_control_character_of_a_mail_server(
 
 
 # The machine
-
-
-@own_name
-def test_a_machine_whose_name_is_not_ascii(told: Archiver, mail: MailServer) -> None:
-    result = told.run(before=on_host("bø"))
-    assert (result.code, result.err) == (0, "")
-    assert_one_sentence(result.out, NEW_NAME)
-    assert NEW_NAME in mail.text()
-    assert NEW_NAME in hooked(told)
-    mail.greetings[0].encode("ascii")
-    headers, _, _ = mail.mails[0].content.partition(b"\r\n\r\n")
-    headers.decode("ascii")
-    assert "new dataset" in mail.message()["Subject"]
-    assert re.fullmatch(r"<[!-;=?-~]+@[!-;=?-~]+>", mail.message()["Message-ID"].strip())
-
-
-@own_name
-@strace
-def test_no_name_server_is_asked(told: Archiver, mail: MailServer, tmp_path: Path) -> None:
-    """Where all hosts are numbers: not for EHLO, and not for Message-ID."""
-    trace = tmp_path / "trace"
-    command = ["strace", "-f", "-qq", "-e", "trace=openat,connect", "-o", str(trace)]
-    result = told.run(before=[*on_host("archive-machine"), *command])
-    assert (result.code, result.err, len(mail.mails)) == (0, "", 1)
-    calls = trace.read_text(errors="replace")
-    assert "connect(" in calls
-    assert not re.findall(r".*(?:htons\(53\)|/etc/resolv\.conf|/etc/hosts).*", calls)
 
 
 # What a test says

@@ -577,7 +577,7 @@ def test_numbers_in_the_text() -> None:
     assert "in less than three\nminutes" in README
     assert 180 <= data_collect.LAST_ALARM <= 300
     assert "at most 64 MiB" in TABLES["Settings"]
-    assert "from 1 to 67108864" in SOURCE
+    assert "from 1 to 66999999, or 67108864" in SOURCE
     assert "on the next three days" in README
     assert "StartLimitBurst=4" in README  # the first try, and three more
 

@@ -1,7 +1,5 @@
 """Options and settings: what is wrong is named in one line, told, and nothing else is done."""
 
-import os
-import re
 import subprocess
 import sys
 from typing import Dict, List, Set
@@ -72,21 +70,6 @@ def test_a_wrong_constant_is_named_as_it_stands(used: Archiver) -> None:
     assert result.code == 2
     assert result.err.startswith("ATTEMPTS must be ")
     assert used.run(ATTEMPTS="1").code == 0
-
-
-@pytest.mark.skipif(os.name != "posix", reason="a locale of POSIX")
-@pytest.mark.parametrize("name", ["STORAGE_DIR", "LAST_CHECKSUM_FILE", "LOG_FILE"])
-def test_a_path_that_the_locale_cannot_write(used: Archiver, name: str) -> None:
-    """Python 3.6 under cron has ASCII only; the newer ones are brought to it here."""
-    script = used.folder / "data_collect.py"
-    text = re.sub(f"(?m)^{name} = .*$", f"{name} = 'Ærø/x'", script.read_text(encoding="utf-8"))
-    script.write_text(text, encoding="utf-8")
-    used.settings.update(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
-    result = used.run()
-    assert (result.code, result.out) == (2, "")
-    assert_one_sentence(result.err, f"{name} must be a path, best in ASCII.")
-    assert logged(used, "ERROR") == [result.err.strip()]
-    assert (used.files(), used.api.requests) == (archived(OLD), [])
 
 
 def test_constants_can_be_edited(fresh: Archiver) -> None:

@@ -77,7 +77,7 @@ def test_log_and_progress(used: Archiver, known: bool) -> None:
     assert (code, out) == (0, "")
     assert used.files() == archived(OLD, NEW)
     progress = re.findall(r"\r([\d,.]+) MB, ([\d.]+) MB/s(?:, (\d+)%)? *(?=\r)", shown)
-    assert 3 <= len(progress) <= 10  # in two seconds
+    assert len(progress) == -(-len(NEW) // 1000)
     assert all(bool(share) == known for _, _, share in progress)
     assert on_screen(shown).splitlines() == used.log.splitlines()
     assert all(re.fullmatch(LOG_LINE, line) for line in used.log.splitlines())
@@ -98,7 +98,7 @@ def test_progress_of_a_chunked_answer(used: Archiver) -> None:
     assert code == 0
     sizes = [float(size) for size in re.findall(r"\r([\d.]+) MB, ", shown)]
     assert sizes == sorted(sizes)
-    assert sizes[-1] > sizes[0] > 0
+    assert sizes[-1] >= 0.4 > sizes[0]
 
 
 def test_progress_of_a_packed_answer_counts_what_was_sent(used: Archiver) -> None:
@@ -113,15 +113,14 @@ def test_progress_of_a_packed_answer_counts_what_was_sent(used: Archiver) -> Non
     assert 0 < shares[0] < shares[-1] <= 100
 
 
-@pytest.mark.parametrize(("level", "shown_too"), [("ERROR", ""), ("DEBUG", "ijson has its")])
-def test_log_level_hides_nothing_on_a_terminal(used: Archiver, level: str, shown_too: str) -> None:
+@pytest.mark.parametrize("level", ["ERROR", "DEBUG"])
+def test_log_level_hides_nothing_on_a_terminal(used: Archiver, level: str) -> None:
     used.settings["LUMIERE_LOG_LEVEL"] = level
     code, _, shown = run_on_terminal(used)
     assert code == 0
     assert re.search("INFO - New dataset: ", shown)
-    assert ("DEBUG" in shown) == bool(shown_too)
-    assert shown_too in shown
-    assert ("INFO" in used.log) == bool(shown_too)
+    assert "DEBUG" not in shown
+    assert ("DEBUG - ijson has its " in used.log) == ("INFO" in used.log) == (level == "DEBUG")
 
 
 @pytest.mark.parametrize("data", [OLD, NEW], ids=["unchanged", "new"])
