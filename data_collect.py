@@ -153,7 +153,7 @@ STATUSES = {  # what people are told about a status; 500 stands for all from the
 REPORT = "please report it to whoever maintains this script"
 
 
-def retry(attempt: Callable[[], Any]) -> Any:
+def retry(attempt: Callable[[], Any]) -> Any:  # noqa: RET503
     """Return what an attempt returns; where time can cure a failure, try ATTEMPTS times in all."""
     delay = RETRY_DELAY
     for number in range(1, ATTEMPTS + 1):
@@ -167,8 +167,7 @@ def retry(attempt: Callable[[], Any]) -> Any:
                 raise Failure(f"{failure}; the archive is as it was{tried}") from None
             log.info(f"{failure}; attempt {number + 1} of {ATTEMPTS} in {wait:.1f} s.")
         time.sleep(wait)
-        delay *= 2
-    return None  # for the linter: the last attempt returns or raises
+        delay *= 2  # the last attempt returns or raises
 
 
 def ask_country_codes() -> List[str]:
@@ -1007,7 +1006,7 @@ else:
     import fcntl
     import resource
 
-ENCODING = ("utf-8", "surrogateescape")  # any byte that is read is written again as it was
+ENCODING = (sys.getfilesystemencoding(), "surrogateescape")  # so bytes of lists and names stay
 MD5: Any = hashlib.md5
 if sys.version_info >= (3, 9):  # in FIPS mode, a system refuses MD5 for security purposes
     MD5 = functools.partial(MD5, usedforsecurity=False)

@@ -6,6 +6,7 @@ import email
 import email.policy
 import html
 import json
+import platform
 import re
 import socket
 import ssl
@@ -248,3 +249,9 @@ def assert_words(*texts: str) -> None:
     """Hold that texts are for a person: without names of classes and technical noise."""
     for text in texts:
         assert not re.findall(NOISE, text), text
+
+
+def allow_names(archiver: Archiver) -> None:
+    """Let names in settings be beyond ASCII, which Python 3.6 does not read under cron."""
+    if platform.python_version().startswith("3.6."):
+        archiver.settings["LC_ALL"] = "C.UTF-8"

@@ -47,6 +47,7 @@ from telling import (
     HOOK,
     PING,
     MailServer,
+    allow_names,
     assert_no_secret,
     assert_printable,
     assert_words,
@@ -626,6 +627,7 @@ def try_again(archiver: Archiver, text: str) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="a shell of POSIX")
 @pytest.mark.parametrize("name", ["lumiere", "it's my & more", "archivé"])
 def test_the_command_that_tries_again(fresh: Archiver, name: str) -> None:
+    allow_names(fresh)
     fresh.api.on(WORKS, answer(status="404 Not Found"))
     moved_to = fresh.folder.parent / name
     fresh.folder.rename(moved_to)
