@@ -16,7 +16,7 @@ precedence. With settings.env, as the README has it, a run and a check by hand:
   (set -a; . ./settings.env; .venv/bin/python data_collect.py --verify)
 
 Exit codes: 0 archived, unchanged, all whole or all sent; 1 failed; 2 a wrong option or setting, or
-no channel to test; 130, 143, 129, 142 ended by Ctrl-C, SIGTERM, SIGHUP, the last alarm.
+no channel to test; 130, 143, 129, 142 ended by Ctrl-C, SIGTERM, SIGHUP, a last alarm.
 """
 
 import argparse
@@ -66,11 +66,11 @@ LAST_CHECKSUM_FILE = "last_checksum.txt"
 LOG_FILE = "archiver.log"
 LOG_LEVEL = "INFO"  # DEBUG, INFO, WARNING, ERROR or CRITICAL
 ARCHIVE_FILENAME_PREFIX = "Complete_lumiere_COE_"
-CHUNK_SIZE = 256 * 1024  # bytes to receive at a time
+CHUNK_SIZE = 256 * 1024  # bytes to receive at a time, at most 64 MiB
 CONNECT_TIMEOUT = 30.0  # seconds
 READ_TIMEOUT = 600.0  # seconds without a byte: the first one may take minutes
 MAX_RUNTIME = 6 * 3600.0  # seconds for the whole run
-ATTEMPTS = 5  # in all, for the country codes and again for the works
+ATTEMPTS = 5  # for the country codes, and as many for the works
 RETRY_DELAY = 60.0  # seconds before the second attempt, and twice as long each time after
 STALE_DAYS = 270  # days without a new dataset until people are warned; 0: never
 HEALTHCHECKS_URL = ""  # https://hc-ping.com/your-uuid, for example; empty: not used
@@ -92,7 +92,7 @@ def monthly_run() -> int:
         outcome = archive_dataset()
     except Exception as error:
         outcome = failed(error)
-    # From here on signals are ignored. If telling hangs, end_listed() lists what is archived.
+    # From here on signals are ignored. If telling hangs, an alarm calls end_listed().
     set_signals(signal.SIG_IGN, end_listed)
     tell(outcome)
     note_down()
@@ -115,9 +115,9 @@ def archive_dataset() -> "Outcome":
 
 
 class Run:  # what is known of this process's run, wherever a signal ends it
-    lock: Any = None  # the open lock file, while this process holds the archive's lock
+    lock: Any = None  # the lock file's descriptor, once this process holds the archive's lock
     current: Optional[str] = None  # MD5 of the API's dataset, once the archive has it
-    kept: Optional[str] = None  # the last whole answer that was added to rejected/
+    kept: Optional[str] = None  # the whole answer that this run has added to rejected/
 
 
 class Outcome(NamedTuple):  # what came of a job, and over which channels people are told
@@ -214,7 +214,7 @@ def check_status(response: requests.Response, **_: Any) -> None:
     wait = 0.0
     with suppress(Exception):  # without the header, or at nonsense, this raises: wait stays 0
         wait = int(after[:9]) if after.isdigit() else mktime_tz(parsedate_tz(after)) - time.time()  # type: ignore[arg-type]
-    if target:  # only of the POST, which goes to DATA_API_URL
+    if target:  # a redirect gets here only after the POST, which asks DATA_API_URL
         new = redact(urljoin(response.url, target))
         reason = f" and names '{new}': set LUMIERE_DATA_API_URL to it in settings.env"
     text = f"{redact(response.url)} answered with status {status}{reason}"
@@ -232,7 +232,7 @@ PART = ".lumiere.part"  # the hidden file in which contents grow until they get 
 
 
 def receive(codes: List[str]) -> "Edition":
-    """Download the dataset and return it as the archive has it, or else checked, as PART."""
+    """Download the dataset; return it by its name in the archive or, if new, checked, as PART."""
     with open(PART, "wb") as file:
         dataset = download(codes, file)
         file.flush()
@@ -258,7 +258,7 @@ def download(codes: List[str], file: IO[bytes]) -> "Edition":
     if not size:
         raise Failure(f"{redact(DATA_API_URL)} answered with nothing", curable=True)
     log.info(f"Received {size:,} bytes, MD5 {md5.hexdigest()}.")
-    origin = (" ".join(codes), redact(DATA_API_URL), HEADERS["User-Agent"])
+    origin = (" ".join(codes), redact(DATA_API_URL), HEADERS["User-Agent"])  # as Edition has them
     return Edition(PART, "", utc(time.time()), size, md5.hexdigest(), None, None, *origin)
 
 
@@ -276,7 +276,7 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
                 rate = f"{mb / (time.monotonic() - started + 0.001):.1f} MB/s"
                 write_out(sys.stderr, f"\r{mb:,.1f} MB, {rate}{share:<30}")
             yield chunk
-    except Exception as error:  # not the caller's; requests 2.27 lets some of urllib3's through
+    except Exception as error:  # of the transfer; requests 2.27 lets some of urllib3's through
         text = f"The transfer from {redact(response.url)} broke off after {mb:,.1f} MB"
         raise Failure(f"{text}: {describe(error)}", curable=True) from None
     finally:
@@ -285,12 +285,12 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 
 
 # ---- Check what came ----------------------------------------------------------------------------
-WHOLE = (b"[]", b"{}")  # the first and last byte of what looks whole: see ends_of()
-REPORT_FILE = f"; if it comes again, {REPORT}, with the file"
+WHOLE = (b"[]", b"{}")  # what looks whole, an array or an object, has these at its ends
+REPORT_IT = f"; if it comes again, {REPORT}, with the file"
 
 
 def accept(answer: "Edition") -> "Edition":
-    """Return an answer checked. If it is not a dataset, keep it and raise Failure; or OSError."""
+    """Check an answer and return it; if it is not a dataset, keep it. Raises Failure, OSError."""
     try:
         return check(answer)
     except Failure as failure:
@@ -298,7 +298,7 @@ def accept(answer: "Edition") -> "Edition":
         kept = f"rejected/{answer.hash}.{'json' if whole else 'txt'}"
         is_new = not exists(kept)
         move(PART, kept)
-        # Two cut answers stay, this run's last whole one, and each .txt of old that looks whole.
+        # Cut answers but two go (a .txt of an old version may be whole), and this run's whole one.
         with suppress(OSError):  # what can't be removed must not cost us this answer
             cut = [path for path in glob("rejected/*.txt") if ends_of(path) not in WHOLE]
             for path in sorted(cut, key=getmtime)[:-2]:
@@ -312,16 +312,16 @@ def accept(answer: "Edition") -> "Edition":
 
 
 def check(edition: "Edition") -> "Edition":
-    """Return an edition with what its file holds; raises Failure if it isn't a dataset, OSError."""
+    """Return an edition with what its file holds; raises OSError, or Failure: what else it is."""
     log.info(f"Checking {edition.path}, half a minute for each gigabyte.")
     log.debug(f"ijson has its {backend} backend.")
     works = presences = undated = 0
     newest = ""
-    for work in works_in(edition.path):  # a presence: a work in a catalogue, and since when
+    for work in works_in(edition.path):
         works += 1
         listed = work.get("presences") if isinstance(work, dict) else None
         for presence in listed if isinstance(listed, list) else []:
-            presences += 1
+            presences += 1  # a presence: the work is in a catalogue, since presence_date
             try:
                 newest = max(newest, day_of(presence["presence_date"]))
             except (KeyError, TypeError, ValueError):  # it is not an object, or has no such date
@@ -329,7 +329,7 @@ def check(edition: "Edition") -> "Edition":
     if not works:
         raise Failure("is an empty array, without any work", curable=True)
     if not newest:
-        raise Failure(f"is an array of works without any usable presence_date{REPORT_FILE}")
+        raise Failure(f"is an array of works without any usable presence_date{REPORT_IT}")
     if undated:
         warn(f"{undated:,} presences have no usable presence_date.")
     return edition._replace(presence_date=newest, works=works, presences=presences)
@@ -340,8 +340,8 @@ def works_in(path: str) -> Iterator[Any]:
     ends = ends_of(path)
     if ends not in WHOLE:
         raise Failure("is not whole, as it was cut short or is a web page", curable=True)
-    if ends == b"{}":  # ijson would take its key "item" for works
-        raise Failure(f"is not an array of works{REPORT_FILE}")
+    if ends == b"{}":  # "item" below means an array's elements, but would fit a key "item", too
+        raise Failure(f"is not an array of works{REPORT_IT}")
     blocks = legible_blocks(path)
     # ijson takes blocks of any size. It asks for 0 bytes first, to see whether bytes come or text.
     source = SimpleNamespace(read=lambda size: next(blocks, b"") if size else b"")
@@ -352,10 +352,10 @@ def works_in(path: str) -> Iterator[Any]:
     except OSError:
         raise
     except MemoryError:
-        problem = f"needs more than 1 GiB of memory to be read{REPORT_FILE}"
+        problem = f"needs more than 1 GiB of memory to be read{REPORT_IT}"
     except Exception:  # JSONError or ValueError; the pure-Python backend has others at odd bytes
         pass
-    raise Failure(problem)  # not within `except`: the error would keep ijson's memory
+    raise Failure(problem)  # outside of `except`, or the error would keep ijson's memory in use
 
 
 def ends_of(path: str) -> bytes:
@@ -374,7 +374,7 @@ def legible_blocks(path: str) -> Iterator[bytes]:
     tail = b"  "  # the last two bytes wait for the next block, which may bring the d
     for block in blocks_of(path):
         text = (tail + block).replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")
-        yield text[:-2]  # a byte or more: ijson would take none for the end
+        yield text[:-2]  # never empty: ijson would take that for the end
         tail = text[-2:]
     yield tail + b"\n"  # without it, ijson's C backend accepts a string that begins after the array
 
@@ -391,7 +391,7 @@ def day_of(text: str) -> str:
 # ---- Publish a dataset, and compare it with earlier editions ------------------------------------
 def publish(dataset: "Edition") -> Outcome:
     """Give a dataset that was downloaded and checked its name in the archive; raises OSError."""
-    set_signals(signal.SIG_IGN)  # what is published must be told; the alarm kills what hangs
+    set_signals(signal.SIG_IGN)  # what is published must be told; after LAST_ALARM, SIGALRM kills
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
     name = old_place(dataset) or free_path(stem, ".json", [name for name, _ in known])
     dataset = dataset._replace(path=name)
@@ -400,14 +400,14 @@ def publish(dataset: "Edition") -> Outcome:
     text = f"{kind}: {name}, {compared(dataset)}."
     move(PART, name)  # the name is free, and the lock is held
     Run.current = dataset.hash
-    if name not in editions:  # else its old row may say more
+    if name not in editions:  # an old name keeps its row, which may say more
         add_row(dataset)
     return Outcome(0, text, subject="new dataset")
 
 
 def old_place(dataset: "Edition") -> Optional[str]:
-    """Return the name that a list has for a dataset, free again, or None; warn of the loss."""
-    names = [name for name, md5 in known if md5 == dataset.hash]  # receive() found none of them
+    """Return the listed name of a lost dataset, after moving a damaged file away, or None; warn."""
+    names = [name for name, md5 in known if md5 == dataset.hash]  # no file has these bytes now
     name = next(filter(is_dataset, names), None)
     if name and lexists(name):
         try:
@@ -462,7 +462,7 @@ class Edition(NamedTuple):  # what is known of a dataset: a row of editions.csv
     created: str  # when the download ended, in UTC
     bytes: int
     hash: str  # MD5
-    works: Optional[int] = None  # None or 0: the file is not a whole dataset
+    works: Optional[int] = None  # None or 0: not counted yet, or it is not a whole dataset
     presences: Optional[int] = None
     countries: str = ""  # the codes that were asked for, with spaces between
     source: str = ""
@@ -496,9 +496,9 @@ def read_lists() -> None:
             editions[name] = row
     known.extend((row.path, row.hash) for row in editions.values())
     known.extend(md5sums.items())
-    with suppress(OSError):  # note_down() fails on this file, too, but when all is safe
+    with suppress(OSError):  # it only helps old_place(), and note_down() writes it anew
         last = contents_of(LAST_CHECKSUM_FILE).strip().lower()
-        known.append(("The last dataset", last))  # words for old_place(), not a name
+        known.append(("The last dataset", last))  # instead of its name, for old_place() to say
 
 
 def read_list(name: str, pattern: str) -> Any:
@@ -543,7 +543,7 @@ def adopt() -> None:
             what = compared(row)
             text = f"{name} was in the archive without a row in editions.csv, and got one: {what}"
             warn(f"{text}. When, from where and for which countries it came is not known any more.")
-        except Failure as failure:  # of check(); its row, without counts, says so
+        except Failure as failure:  # of check(): the row is added without counts
             warn(f"{name} is not a whole dataset: the file {failure}. It stays as it is.")
         except OSError as error:
             warn(f"{name} can't be read, so it can't be listed: {describe(error)}.")
@@ -569,7 +569,7 @@ def note_down() -> None:
 def add_lines(name: str, lines: str, header: str = "") -> None:
     """Add lines to a list after those that it has, which stay as they are; raises OSError."""
     old = contents_of(name) if lines else ""
-    if lines not in old:  # it is, where end_listed() has come between
+    if lines not in old:  # "" always is; others are, if end_listed() interrupted and added them
         end = "\n" if old and not old.endswith("\n") else ""
         replace_file(name, f"{old or header}{end}{lines}")
 
@@ -634,9 +634,9 @@ def tell(outcome: Outcome) -> None:
         return  # whoever tests the channels looks at the screen
     lines = [printable(text) for text in (outcome.text, *untold)]
     untold.clear()
-    console.setLevel("WARNING")  # from here on, stderr has to tell of a channel that fails
+    console.setLevel("WARNING")  # so that stderr, too, tells of a channel that fails
     subject = outcome.subject or ("something looks wrong" if lines[1:] else None)
-    if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
+    if subject and not WATCHED:  # cron mails stdout and stderr, where a failure is already
         for line in lines[1:] if outcome.code else lines:
             write_out(sys.stdout, f"{line}\n")
     send("\n".join(lines), outcome.page, subject)
@@ -686,7 +686,7 @@ CARD = """{"type": "message", "attachments": [{"content": {"type": "AdaptiveCard
 
 def ping(text: str, page: str) -> None:
     """POST to a page of Healthchecks; raises Failure or RequestException."""
-    # The page goes before the query, for a final "/": see https://healthchecks.io/docs/http_api/.
+    # The page goes before a query, in place of a final "/": https://healthchecks.io/docs/http_api/
     url = re.sub(r"/*(\?|$)", rf"{page}\1", HEALTHCHECKS_URL, count=1)
     post(url, data=text.encode())
 
@@ -786,7 +786,7 @@ ValueError: this address, one it leads to, or that of a proxy (HTTPS_PROXY, HTTP
 def describe(error: Any, url: str = "") -> str:
     """Say in our words what went wrong: an error's own words may hold a secret."""
     causes = []
-    while error and not isinstance(error, Failure):  # which was being handled, and is no cause
+    while error and not isinstance(error, Failure):  # a Failure was only being handled meanwhile
         causes.append(error)
         error = error.__cause__ or error.__context__
     if not causes:  # the error itself is a Failure
@@ -799,9 +799,9 @@ def describe(error: Any, url: str = "") -> str:
         said = re.sub(r"\[Errno \d+\]|\\[nr]?|[(){}\"']|\bb(?=[\"'])", " ", str(causes[0]))
         return f"it said: {' '.join(said.split())}"  # "550, No" for "(550, b'No')"
     last = causes[-1]
-    if type(last) is OSError and not last.strerror:  # requests' way to say: no such bundle
+    if type(last) is OSError and not last.strerror:  # so requests says that a bundle is missing
         path = os.getenv("REQUESTS_CA_BUNDLE") or os.getenv("CURL_CA_BUNDLE")
-        return f"REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names a file that is not there: {path}"
+        return f"the file in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE is not there: {path}"
     if not getattr(last, "strerror", None):
         return "an unforeseen fault"
     path = last.filename2 or last.filename
@@ -878,13 +878,13 @@ def path_from_here(path: str) -> str:
     return join(dirname(SCRIPT), os.path.expanduser(path))
 
 
-# Settings: their kind, what their text must look like (without spaces), and what to ask for
+# Settings: their kind, a pattern for their text (it has no spaces itself), and what to ask for
 KINDS: Any = {"text": str, "path": path_from_here, "int": int, "float": float}
 RULES = r"""
 DATA_API_URL COUNTRY_CODE_API_URL HEALTHCHECKS_URL WEBHOOK_URL: text
-    (https?://([^/?#\s]+@)?([\w.-]+|\[[\w:.]+\])(:(?!0)[1-6]?\d{1,4})?([/?#][!-~]*)?)?
+    (https?://([^][/?#\s]+@)?([\w.-]+|\[[\da-fA-F:.]+\])(:(?!0)[1-6]?\d{1,4})?([/?#][!-~]*)?)?
     an http(s):// address
-SMTP_URL: text (smtps?://([^/?#\s]+@)?([\w.-]+|\[[\w:.]+\])(:(?!0)[1-6]?\d{1,4})?/?)?
+SMTP_URL: text (smtps?://([^][/?#\s]+@)?([\w.-]+|\[[\da-fA-F:.]+\])(:(?!0)[1-6]?\d{1,4})?/?)?
     an smtp(s):// address; in user and password, write %23 for #, %2F for / and %3F for ?
 EMAIL_FROM EMAIL_TO: text ((("[^"@]*"|[^",;@])*<)?[!#-+.-:=?A-~-]+@[\w.-]+>?\s*(,[,\s]*|$))*
     an email address in ASCII, or several with commas
@@ -911,7 +911,7 @@ LAST_ALARM = 240  # seconds for what must not be disturbed: telling people may t
 
 
 def set_signals(handler: Any, alarm: Any = signal.SIG_DFL, seconds: float = LAST_ALARM) -> None:
-    """Set the handler of the signals, and of an alarm in so many seconds: SIG_DFL kills."""
+    """Set the handler of the signals, and an alarm in so many seconds (0: none); SIG_DFL kills."""
     for number in SIGNALS:
         signal.signal(number, handler)
     if os.name != "nt":
@@ -924,7 +924,7 @@ def set_limits() -> None:
     set_signals(end_run, end_run, MAX_RUNTIME)
     null = open(os.devnull, "w")  # nobody can use a dump of the stack  # noqa: SIM115
     faulthandler.dump_traceback_later(MAX_RUNTIME + 300, exit=True, file=null)
-    decimal.setcontext(decimal.Context(traps=[]))  # 1e99999999999999999999 is valid JSON
+    decimal.setcontext(decimal.Context(traps=[]))  # for ijson: 1e99999999999999999999 is valid
     with suppress(AttributeError):  # of an older Python; a newer one's limit is too low
         sys.set_int_max_str_digits(0)  # at the default, a long number crashes ijson's C backend
     if sys.platform != "win32":
@@ -953,13 +953,13 @@ def end_run(number: int, _frame: Any) -> None:
 
 def end_listed(number: int, _frame: Any) -> None:
     """Handle the last alarm, where a channel or a disk hangs: list what is archived, and end."""
-    set_signals(signal.SIG_IGN, seconds=30)  # SIGALRM now kills: in 30 s, or by os.kill() below
+    set_signals(signal.SIG_IGN, seconds=30)  # SIGALRM kills now: in 30 s, or by os.kill() below
     note_down()
     os.kill(os.getpid(), number)
 
 
 # ---- The log, and what people see ---------------------------------------------------------------
-log = logging.Logger("data_collect", "DEBUG")  # not below the root: urllib3's lines hold secrets
+log = logging.Logger("data_collect", "DEBUG")  # not the root's, which has urllib3's secrets, too
 
 
 class Lines(logging.Handler):  # writes log lines to stderr, or another file
@@ -1016,19 +1016,19 @@ def lock_archive() -> None:
     """Go to work in the archive, under its lock, which dies with the process; raises Failure."""
     os.makedirs(STORAGE_DIR, exist_ok=True)
     os.chdir(STORAGE_DIR)  # so that a bare name is a file of the archive
-    Run.lock = None  # that of an earlier call of main()
-    file = open(".lock", "a")  # never removed: two runs could then lock two files  # noqa: SIM115
+    # The file is never removed, as two runs could then lock two files; the process's end closes it.
+    lock = os.open(".lock", os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # Windows has no flock
+            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)  # Windows has no flock
         else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         text = f"Another run is at work in {STORAGE_DIR}; this one stopped and changed nothing"
         if not isinstance(error, (BlockingIOError, PermissionError)):  # ENOLCK, ENOSYS, EOPNOTSUPP
             text = f"The disk of {STORAGE_DIR} can't be locked; put LUMIERE_STORAGE_DIR elsewhere"
         raise Failure(text) from None
-    Run.lock = file
+    Run.lock = lock
     remove_leftovers()  # of a run that was killed
 
 

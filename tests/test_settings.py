@@ -103,7 +103,7 @@ def test_wrong_options(used: Archiver, option: str) -> None:
 
 
 def test_main_can_be_called(fresh: Archiver) -> None:
-    code = "import sys, data_collect; sys.exit(data_collect.main([]) + data_collect.main([]) + 40)"
+    code = "import sys, data_collect; sys.exit(data_collect.main([]) + 40)"
     command = [sys.executable, "-B", "-c", code]
     assert subprocess.call(command, cwd=str(fresh.folder), env=fresh.environment()) == 40
     assert fresh.files() == archived(NEW)
