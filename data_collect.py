@@ -92,7 +92,7 @@ def monthly_run() -> int:
         outcome = archive_dataset()
     except Exception as error:
         outcome = failed(error)
-    # From here on signals are ignored. If telling hangs, an alarm calls end_listed().
+    # Signals are ignored from here on. If telling hangs, end_listed() is called after LAST_ALARM.
     set_signals(signal.SIG_IGN, end_listed)
     tell(outcome)
     note_down()
@@ -117,7 +117,7 @@ def archive_dataset() -> "Outcome":
 class Run:  # what is known of this process's run, wherever a signal ends it
     lock: Any = None  # the lock file's descriptor, once this process holds the archive's lock
     current: Optional[str] = None  # MD5 of the API's dataset, once the archive has it
-    kept: Optional[str] = None  # the whole answer that this run has added to rejected/
+    kept: Optional[str] = None  # the last whole answer that this run has added to rejected/
 
 
 class Outcome(NamedTuple):  # what came of a job, and over which channels people are told
@@ -232,7 +232,7 @@ PART = ".lumiere.part"  # the hidden file in which contents grow until they get 
 
 
 def receive(codes: List[str]) -> "Edition":
-    """Download the dataset; return it by its name in the archive or, if new, checked, as PART."""
+    """Download a dataset, and check it if it is new. Its path is that of an equal file, or PART."""
     with open(PART, "wb") as file:
         dataset = download(codes, file)
         file.flush()
@@ -298,8 +298,9 @@ def accept(answer: "Edition") -> "Edition":
         kept = f"rejected/{answer.hash}.{'json' if whole else 'txt'}"
         is_new = not exists(kept)
         move(PART, kept)
-        # Cut answers but two go (a .txt of an old version may be whole), and this run's whole one.
+        # Keep two cut answers, and of the whole ones that this run has kept only the last.
         with suppress(OSError):  # what can't be removed must not cost us this answer
+            # An old version of this script gave whole answers this ending, too.
             cut = [path for path in glob("rejected/*.txt") if ends_of(path) not in WHOLE]
             for path in sorted(cut, key=getmtime)[:-2]:
                 os.remove(path)
@@ -391,7 +392,7 @@ def day_of(text: str) -> str:
 # ---- Publish a dataset, and compare it with earlier editions ------------------------------------
 def publish(dataset: "Edition") -> Outcome:
     """Give a dataset that was downloaded and checked its name in the archive; raises OSError."""
-    set_signals(signal.SIG_IGN)  # what is published must be told; after LAST_ALARM, SIGALRM kills
+    set_signals(signal.SIG_IGN)  # what is published must be told; if that hangs, SIGALRM kills
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
     name = old_place(dataset) or free_path(stem, ".json", [name for name, _ in known])
     dataset = dataset._replace(path=name)
@@ -407,8 +408,8 @@ def publish(dataset: "Edition") -> Outcome:
 
 def old_place(dataset: "Edition") -> Optional[str]:
     """Return the listed name of a lost dataset, after moving a damaged file away, or None; warn."""
-    names = [name for name, md5 in known if md5 == dataset.hash]  # no file has these bytes now
-    name = next(filter(is_dataset, names), None)
+    names = [name for name, md5 in known if md5 == dataset.hash]  # receive() found no equal file
+    name = next(filter(is_dataset, names), None)  # it is not "The last dataset" of read_lists()
     if name and lexists(name):
         try:
             kept = free_path(f"rejected/{name}.damaged", "")
@@ -569,7 +570,7 @@ def note_down() -> None:
 def add_lines(name: str, lines: str, header: str = "") -> None:
     """Add lines to a list after those that it has, which stay as they are; raises OSError."""
     old = contents_of(name) if lines else ""
-    if lines not in old:  # "" always is; others are, if end_listed() interrupted and added them
+    if lines not in old:  # "" always is; others are where end_listed() comes behind note_down()
         end = "\n" if old and not old.endswith("\n") else ""
         replace_file(name, f"{old or header}{end}{lines}")
 
@@ -636,7 +637,7 @@ def tell(outcome: Outcome) -> None:
     untold.clear()
     console.setLevel("WARNING")  # so that stderr, too, tells of a channel that fails
     subject = outcome.subject or ("something looks wrong" if lines[1:] else None)
-    if subject and not WATCHED:  # cron mails stdout and stderr, where a failure is already
+    if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
         for line in lines[1:] if outcome.code else lines:
             write_out(sys.stdout, f"{line}\n")
     send("\n".join(lines), outcome.page, subject)
@@ -786,7 +787,7 @@ ValueError: this address, one it leads to, or that of a proxy (HTTPS_PROXY, HTTP
 def describe(error: Any, url: str = "") -> str:
     """Say in our words what went wrong: an error's own words may hold a secret."""
     causes = []
-    while error and not isinstance(error, Failure):  # a Failure was only being handled meanwhile
+    while error and not isinstance(error, Failure):  # as a context, a Failure is not the cause
         causes.append(error)
         error = error.__cause__ or error.__context__
     if not causes:  # the error itself is a Failure
@@ -889,7 +890,7 @@ SMTP_URL: text (smtps?://([^][/?#\s]+@)?([\w.-]+|\[[\da-fA-F:.]+\])(:(?!0)[1-6]?
 EMAIL_FROM EMAIL_TO: text ((("[^"@]*"|[^",;@])*<)?[!#-+.-:=?A-~-]+@[\w.-]+>?\s*(,[,\s]*|$))*
     an email address in ASCII, or several with commas
 STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE: path .+ a path, best in ASCII
-LOG_LEVEL: text (?i)DEBUG|INFO|WARNING|ERROR|CRITICAL DEBUG, INFO, WARNING, ERROR or CRITICAL
+LOG_LEVEL: text (?i:DEBUG|INFO|WARNING|ERROR|CRITICAL) DEBUG, INFO, WARNING, ERROR or CRITICAL
 ARCHIVE_FILENAME_PREFIX: text ([\w-][\w.\x20-]{0,99})? 100 letters, digits, _, -, dots or spaces
 CHUNK_SIZE: int [1-9]\d{0,6}|([1-5]\d|6[0-6])\d{6}|67108864 from 1 to 66999999, or 67108864
 ATTEMPTS: int [1-9]\d{0,8} a whole number from 1 to 999999999
@@ -927,7 +928,7 @@ def set_limits() -> None:
     decimal.setcontext(decimal.Context(traps=[]))  # for ijson: 1e99999999999999999999 is valid
     with suppress(AttributeError):  # of an older Python; a newer one's limit is too low
         sys.set_int_max_str_digits(0)  # at the default, a long number crashes ijson's C backend
-    if sys.platform != "win32":
+    if sys.platform != "win32":  # where `resource` is imported, in the last room
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)  # "no limit" is -1: % makes it huge
         with suppress(OSError, ValueError):  # where the system has no such limit
             resource.setrlimit(resource.RLIMIT_AS, (min(soft % 2**64, 2**30), hard))
@@ -953,7 +954,7 @@ def end_run(number: int, _frame: Any) -> None:
 
 def end_listed(number: int, _frame: Any) -> None:
     """Handle the last alarm, where a channel or a disk hangs: list what is archived, and end."""
-    set_signals(signal.SIG_IGN, seconds=30)  # SIGALRM kills now: in 30 s, or by os.kill() below
+    set_signals(signal.SIG_IGN, seconds=30)  # SIGALRM kills now: below, or in 30 s
     note_down()
     os.kill(os.getpid(), number)
 
