@@ -85,7 +85,6 @@ EMAIL_TO = ""  # one address, or several with commas between
 # point: the next run tells and lists each dataset that has no row.
 def monthly_run() -> int:
     """Archive the API's dataset, tell people what came of it and list it; return the exit code."""
-    set_limits()
     lock_archive()
     read_lists()
     try:
@@ -213,7 +212,7 @@ def check_status(response: requests.Response, **_: Any) -> None:
     after = response.headers.get("Retry-After", "")  # seconds or a date (RFC 9110, 10.2.3), in GMT
     wait = 0.0
     with suppress(Exception):  # without the header, or at nonsense, this raises: wait stays 0
-        wait = int(after[:9]) if after.isdigit() else mktime_tz(parsedate_tz(after)) - time.time()  # type: ignore[arg-type]
+        wait = float(after) if after.isdigit() else mktime_tz(parsedate_tz(after)) - time.time()  # type: ignore[arg-type]
     if target:  # a redirect gets here only after the POST, which asks DATA_API_URL
         new = redact(urljoin(response.url, target))
         reason = f" and names '{new}': set LUMIERE_DATA_API_URL to it in settings.env"
@@ -512,7 +511,7 @@ def read_list(name: str, pattern: str) -> Any:
         unreadable.append(name)
     found = re.findall(pattern, text)
     # All lines but remarks, empty lines and the header
-    others = len(re.findall(r"(?m)^(?!\s*(#|$)|\W*path\b).", text)) - len(found)
+    others = len(re.findall(r"(?m)^(?!\s*(#|$)|\W*path[,;\t]).", text)) - len(found)
     if others:
         warn(f"{name} has lines that can't be read, {others} in all. They stay as they are.")
     return found
@@ -570,7 +569,7 @@ def note_down() -> None:
 def add_lines(name: str, lines: str, header: str = "") -> None:
     """Add lines to a list after those that it has, which stay as they are; raises OSError."""
     old = contents_of(name) if lines else ""
-    if lines not in old:  # "" always is; others are where end_listed() comes behind note_down()
+    if f"\n{lines}" not in f"\n{old}":  # "" is; others are where end_listed() follows note_down()
         end = "\n" if old and not old.endswith("\n") else ""
         replace_file(name, f"{old or header}{end}{lines}")
 
@@ -674,7 +673,6 @@ def try_channels() -> int:
         raise Failure(f"No channel is set, neither {names}", code=2)
     if {*results.values()} != {"sent"}:
         raise Failure("Not all channels work")
-    log.info("All channels work.")
     return 0
 
 
@@ -837,6 +835,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     try:
         if complaints:
             raise Failure(complaints, code=2)
+        set_limits()
         return int(options.job())
     except Exception as error:
         outcome = failed(error)
@@ -883,11 +882,12 @@ def path_from_here(path: str) -> str:
 KINDS: Any = {"text": str, "path": path_from_here, "int": int, "float": float}
 RULES = r"""
 DATA_API_URL COUNTRY_CODE_API_URL HEALTHCHECKS_URL WEBHOOK_URL: text
-    (https?://([^][/?#\s]+@)?([\w.-]+|\[[\da-fA-F:.]+\])(:(?!0)[1-6]?\d{1,4})?([/?#][!-~]*)?)?
+    (https?://([^][/?#\s\u2000-\uffff]+@)?[\w.-]+(:(?!0|6[6-9]\d{3})[1-6]?\d{1,4})?([/?#][!-~]*)?)?
     an http(s):// address
-SMTP_URL: text (smtps?://([^][/?#\s]+@)?([\w.-]+|\[[\da-fA-F:.]+\])(:(?!0)[1-6]?\d{1,4})?/?)?
+SMTP_URL: text (smtps?://([^][/?#\s\u2000-\uffff]+@)?[\w.-]+(:(?!0|6[6-9]\d{3})[1-6]?\d{1,4})?/?)?
     an smtp(s):// address; in user and password, write %23 for #, %2F for / and %3F for ?
-EMAIL_FROM EMAIL_TO: text ((("[^"@]*"|[^",;@])*<)?[!#-+.-:=?A-~-]+@[\w.-]+>?\s*(,[,\s]*|$))*
+EMAIL_FROM EMAIL_TO: text
+    ((("[^"@\n\r]*"|[^",;@\n\r])*<)?[!#-+.-:=?A-~-]+@[\w.-]+>?\x20*(,[,\x20]*(?!\x20)|$))*
     an email address in ASCII, or several with commas
 STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE: path .+ a path, best in ASCII
 LOG_LEVEL: text (?i:DEBUG|INFO|WARNING|ERROR|CRITICAL) DEBUG, INFO, WARNING, ERROR or CRITICAL

@@ -649,6 +649,18 @@ SUMS: Dict[str, Tuple[Spoil, int, int]] = {
 }
 
 
+def test_a_line_in_a_remark_is_no_line(used: Archiver) -> None:
+    """Also where nothing else is to be added."""
+    used.api.on(WORKS, answer(OLD))
+    assert used.run().code == 0
+    path = used.archive / "MD5SUMS"
+    line = path.read_bytes()
+    path.write_bytes(b"# " + line)
+    for _ in range(2):
+        assert used.run() == (0, "", "")
+        assert path.read_bytes() == b"# " + line + line
+
+
 def upper(found: Any) -> str:
     """Write an MD5 as md5sum does for a file that it reads as binary."""
     return f"{found.group(1).upper()}*"

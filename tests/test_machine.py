@@ -189,6 +189,19 @@ def test_verify_interrupted(used: Archiver) -> None:
 
 
 @posix
+def test_verify_ends(used: Archiver) -> None:
+    """Though a file of the archive never does."""
+    os.mkfifo(str(used.archive / "endless"))
+    with open(str(used.archive / "MD5SUMS"), "a") as sums:
+        sums.write(f"{md5(b'')}  endless\n")
+    child = used.start("--verify", MAX_RUNTIME="1")
+    with open(str(used.archive / "endless"), "wb"):
+        result = finish(child)
+    assert result.code == 1
+    assert_one_sentence(result.err, "LUMIERE_MAX_RUNTIME")
+
+
+@posix
 def test_verify_interrupted_beside_a_run(used: Archiver, pause: Pause) -> None:
     """The temporary file is the run's, which goes on."""
     os.mkfifo(str(used.archive / "endless"))

@@ -34,6 +34,10 @@ WRONG: Dict[str, List[str]] = {
         "http://x:70000",
         "http://u:p/q@h",
     ],
+    "HEALTHCHECKS_URL": ["http://[1:2]/x", "http://\u2100@x/"],  # urlsplit() can't read these
+    "WEBHOOK_URL": ["http://u:p[@x/", "http://x:0/"],
+    "SMTP_URL": ["smtp://[2001:db8::1::5]", "smtps://u:p]@x", "http://x"],
+    "EMAIL_TO": ["a@example.org,\n b@example.org", f"{'Anna <a@example.org>, ' * 50}nobody"],
     "LOG_LEVEL": ["LOUD", "10"],
     "ARCHIVE_FILENAME_PREFIX": ["../x", ".x", "a/b", "a\\b", "x" * 101, "é"],
     "CHUNK_SIZE": ["0", "-1", "1.5", "many", "9999999999"],
