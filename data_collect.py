@@ -297,7 +297,7 @@ def accept(answer: "Edition") -> "Edition":
         kept = f"rejected/{answer.hash}.{'json' if whole else 'txt'}"
         is_new = not exists(kept)
         move(PART, kept)
-        # Keep two cut answers, and of the whole ones that this run has kept only the last.
+        # Of cut answers, keep the newest two; of whole ones from this run, only the last.
         with suppress(OSError):  # what can't be removed must not cost us this answer
             # An old version of this script gave whole answers this ending, too.
             cut = [path for path in glob("rejected/*.txt") if ends_of(path) not in WHOLE]
@@ -391,9 +391,9 @@ def day_of(text: str) -> str:
 # ---- Publish a dataset, and compare it with earlier editions ------------------------------------
 def publish(dataset: "Edition") -> Outcome:
     """Give a dataset that was downloaded and checked its name in the archive; raises OSError."""
-    set_signals(signal.SIG_IGN)  # what is published must be told; if that hangs, SIGALRM kills
+    set_signals(signal.SIG_IGN)  # it must be told now; if publishing hangs, SIGALRM kills
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
-    name = old_place(dataset) or free_path(stem, ".json", [name for name, _ in known])
+    name = old_place(dataset) or free_path(stem, ".json", [taken for taken, _ in known])
     dataset = dataset._replace(path=name)
     revised = re.search(r"_\d+\.json$", name)
     kind = f"Revised dataset for {dataset.presence_date}" if revised else "New dataset"
@@ -408,7 +408,7 @@ def publish(dataset: "Edition") -> Outcome:
 def old_place(dataset: "Edition") -> Optional[str]:
     """Return the listed name of a lost dataset, after moving a damaged file away, or None; warn."""
     names = [name for name, md5 in known if md5 == dataset.hash]  # receive() found no equal file
-    name = next(filter(is_dataset, names), None)  # it is not "The last dataset" of read_lists()
+    name = next(filter(is_dataset, names), None)  # skips "The last dataset", which is no file name
     if name and lexists(name):
         try:
             kept = free_path(f"rejected/{name}.damaged", "")
@@ -569,7 +569,7 @@ def note_down() -> None:
 def add_lines(name: str, lines: str, header: str = "") -> None:
     """Add lines to a list after those that it has, which stay as they are; raises OSError."""
     old = contents_of(name) if lines else ""
-    if f"\n{lines}" not in f"\n{old}":  # "" is; others are where end_listed() follows note_down()
+    if f"\n{lines}" not in f"\n{old}":  # else note_down() wrote them before end_listed() came
         end = "\n" if old and not old.endswith("\n") else ""
         replace_file(name, f"{old or header}{end}{lines}")
 
@@ -785,7 +785,7 @@ ValueError: this address, one it leads to, or that of a proxy (HTTPS_PROXY, HTTP
 def describe(error: Any, url: str = "") -> str:
     """Say in our words what went wrong: an error's own words may hold a secret."""
     causes = []
-    while error and not isinstance(error, Failure):  # as a context, a Failure is not the cause
+    while error and not isinstance(error, Failure):  # a Failure only preceded it, and is no cause
         causes.append(error)
         error = error.__cause__ or error.__context__
     if not causes:  # the error itself is a Failure
@@ -924,7 +924,7 @@ def set_limits() -> None:
     """Let a run take MAX_RUNTIME and 1 GiB of memory at most, whatever the server sends."""
     set_signals(end_run, end_run, MAX_RUNTIME)
     null = open(os.devnull, "w")  # nobody can use a dump of the stack  # noqa: SIM115
-    faulthandler.dump_traceback_later(MAX_RUNTIME + 300, exit=True, file=null)
+    faulthandler.dump_traceback_later(MAX_RUNTIME + 300, exit=True, file=null)  # the watchdog
     decimal.setcontext(decimal.Context(traps=[]))  # for ijson: 1e99999999999999999999 is valid
     with suppress(AttributeError):  # of an older Python; a newer one's limit is too low
         sys.set_int_max_str_digits(0)  # at the default, a long number crashes ijson's C backend
@@ -954,7 +954,7 @@ def end_run(number: int, _frame: Any) -> None:
 
 def end_listed(number: int, _frame: Any) -> None:
     """Handle the last alarm, where a channel or a disk hangs: list what is archived, and end."""
-    set_signals(signal.SIG_IGN, seconds=30)  # SIGALRM kills now: below, or in 30 s
+    set_signals(signal.SIG_IGN, seconds=30)  # SIGALRM is SIG_DFL now: it kills below, or in 30 s
     note_down()
     os.kill(os.getpid(), number)
 
