@@ -724,7 +724,7 @@ def send_mail(text: str, subject: str) -> None:
     message["From"] = EMAIL_FROM
     message["To"] = EMAIL_TO
     message["Date"] = formatdate()
-    message["Message-ID"] = make_msgid()
+    message["Message-ID"] = make_msgid(domain="lumiere-vod-archiver")
     message.set_content(text, cte="quoted-printable")
     sender, *receivers = re.findall(r"[^\s,<]+@[^\s,>]+", f"{EMAIL_FROM},{EMAIL_TO}")
     server = mail_server()
