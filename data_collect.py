@@ -245,7 +245,7 @@ def receive(codes: List[str]) -> "Edition":
 
 
 def download(codes: List[str], file: IO[bytes]) -> "Edition":
-    """Stream all works into a file, and return what is known of them; raises Failure, OSError."""
+    """Stream all works to a file, as an Edition with no date or counts; raises Failure, OSError."""
     log.info("Asking for their works; the first byte may take minutes.")
     question = json.loads(QUESTION % json.dumps(codes))
     md5 = MD5()
@@ -407,7 +407,7 @@ def publish(dataset: "Edition") -> Outcome:
 
 def old_place(dataset: "Edition") -> Optional[str]:
     """Return the listed name of a lost dataset, after moving a damaged file away, or None; warn."""
-    names = [name for name, md5 in known if md5 == dataset.hash]  # receive() found no equal file
+    names = [name for name, md5 in known if md5 == dataset.hash]  # no equal file: lost or damaged
     name = next(filter(is_dataset, names), None)  # skips "The last dataset", which is no file name
     if name and lexists(name):
         try:
@@ -477,7 +477,7 @@ ROW = (
 )
 SUM = r"(?m)^([0-9a-fA-F]{32}) [ *]([^\0\n]{1,255})$"  # a line of MD5SUMS, much as md5sum reads it
 
-# What the lists say, by file name; added: the rows to be added when people have been told. These
+# What the lists say, by file name, and in `added` the rows to add once people are told. These
 # are globals, as a process has one archive, and end_listed() needs them in the middle of a run.
 editions: Dict[str, Edition] = {}
 md5sums: Dict[str, str] = {}
@@ -634,7 +634,7 @@ def tell(outcome: Outcome) -> None:
         return  # whoever tests the channels looks at the screen
     lines = [printable(text) for text in (outcome.text, *untold)]
     untold.clear()
-    console.setLevel("WARNING")  # so that stderr, too, tells of a channel that fails
+    console.setLevel("WARNING")  # under cron it was ERROR: stderr tells of a failed channel
     subject = outcome.subject or ("something looks wrong" if lines[1:] else None)
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
         for line in lines[1:] if outcome.code else lines:
@@ -892,7 +892,7 @@ EMAIL_FROM EMAIL_TO: text
 STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE: path .+ a path, best in ASCII
 LOG_LEVEL: text (?i:DEBUG|INFO|WARNING|ERROR|CRITICAL) DEBUG, INFO, WARNING, ERROR or CRITICAL
 ARCHIVE_FILENAME_PREFIX: text ([\w-][\w.\x20-]{0,99})? 100 letters, digits, _, -, dots or spaces
-CHUNK_SIZE: int [1-9]\d{0,6}|([1-5]\d|6[0-6])\d{6}|67108864 from 1 to 66999999, or 67108864
+CHUNK_SIZE: int [1-9]\d{0,6}|([1-5]\d|6[0-6])\d{6}|67108864 from 1 to 66999999, or 67108864 (64 MiB)
 ATTEMPTS: int [1-9]\d{0,8} a whole number from 1 to 999999999
 CONNECT_TIMEOUT READ_TIMEOUT MAX_RUNTIME: float (?![0.]+$)\d{1,6}(\.\d{1,6})?
     a number of seconds above 0 and below 1000000
@@ -928,7 +928,7 @@ def set_limits() -> None:
     decimal.setcontext(decimal.Context(traps=[]))  # for ijson: 1e99999999999999999999 is valid
     with suppress(AttributeError):  # of an older Python; a newer one's limit is too low
         sys.set_int_max_str_digits(0)  # at the default, a long number crashes ijson's C backend
-    if sys.platform != "win32":  # where `resource` is imported, in the last room
+    if sys.platform != "win32":  # where `resource` is imported, under "Files"
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)  # "no limit" is -1: % makes it huge
         with suppress(OSError, ValueError):  # where the system has no such limit
             resource.setrlimit(resource.RLIMIT_AS, (min(soft % 2**64, 2**30), hard))
