@@ -183,7 +183,7 @@ def test_verify_interrupted(used: Archiver) -> None:
     child = used.start("--verify")
     with open(str(used.archive / "endless"), "wb"):  # waits until it is being read
         child.send_signal(signal.SIGINT)
-        result = finish(child)
+    result = finish(child)
     assert result.code == 130
     assert_one_sentence(result.err, "SIGINT")
 
@@ -213,7 +213,7 @@ def test_verify_interrupted_beside_a_run(used: Archiver, pause: Pause) -> None:
     child = used.start("--verify")
     with open(str(used.archive / "endless"), "wb"):
         child.send_signal(signal.SIGTERM)
-        result = finish(child)
+    result = finish(child)  # a signal just before read() waits for it, and so for the pipe's end
     assert result.code == 143
     assert_one_sentence(result.err, "SIGTERM")
     assert "temporary file" not in result.err
