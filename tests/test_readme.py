@@ -557,6 +557,9 @@ def test_every_setting_is_read(used: Archiver) -> None:
     result = used.run("--verify", NO_SUCH="", **empty)
     assert result.code == 2
     assert re.findall(r"(\w+) is not a setting", result.err) == ["LUMIERE_NO_SUCH"]
+    used.settings.update(dict.fromkeys(constants(), "x"))  # without LUMIERE_
+    result = used.run("--test-notifications")
+    assert set(re.findall(r"(\w+) is set, but", result.out)) == set(constants())
 
 
 def test_settings_named_elsewhere_are_settings() -> None:
