@@ -16,7 +16,7 @@ precedence. With settings.env, as the README has it, a run and a check by hand:
   (set -a; . ./settings.env; .venv/bin/python data_collect.py --verify)
 
 Exit codes: 0 archived, unchanged, all whole or all sent; 1 failed; 2 a wrong option or setting, or
-no channel to test; 130, 143, 129, 142 ended by Ctrl-C, SIGTERM, SIGHUP, a last alarm.
+no channel to test; 130, 143, 129 ended by Ctrl-C, SIGTERM, SIGHUP; 142 hung at the very end.
 """
 
 import argparse
@@ -81,8 +81,8 @@ EMAIL_TO = ""  # one address, or several with commas between
 
 
 # ---- One run ------------------------------------------------------------------------------------
-# A dataset is told before it is listed, and its MD5 is noted last. So a run may be killed at any
-# point: the next run tells and lists each dataset that has no row.
+# People hear of a dataset before it is listed, and its MD5 is noted last. So a run may be killed at
+# any point: the next one tells of each dataset that has no row, and lists it.
 def monthly_run() -> int:
     """Archive the API's dataset, tell people what came of it and list it; return the exit code."""
     lock_archive()
@@ -91,7 +91,7 @@ def monthly_run() -> int:
         outcome = archive_dataset()
     except Exception as error:
         outcome = failed(error)
-    # Signals are ignored from here on. If telling hangs, end_listed() is called after LAST_ALARM.
+    # Signals are ignored from here on. If telling hangs, an alarm calls end_listed().
     set_signals(signal.SIG_IGN, end_listed)
     tell(outcome)
     note_down()
@@ -101,7 +101,7 @@ def monthly_run() -> int:
 def archive_dataset() -> "Outcome":
     """Ask, download, compare, check and publish; raises Failure or OSError."""
     log.info(f"Run started; the archive is {STORAGE_DIR}.")
-    send("", page="/start")  # a ping, and nothing else
+    send("", page="/start")  # without a subject: only a ping
     adopt()
     codes = retry(ask_country_codes)
     warn_of_countries(codes)
@@ -113,7 +113,7 @@ def archive_dataset() -> "Outcome":
     return Outcome(0, f"Unchanged: the archive has this dataset as {dataset.path}.")
 
 
-class Run:  # what is known of this process's run, wherever a signal ends it
+class Run:  # facts of this process's run, where a signal's handler finds them, too
     lock: Any = None  # the lock file's descriptor, once this process holds the archive's lock
     current: Optional[str] = None  # MD5 of the API's dataset, once the archive has it
     kept: Optional[str] = None  # the last whole answer that this run has added to rejected/
@@ -152,7 +152,7 @@ STATUSES = {  # what people are told about a status; 500 stands for all from the
 REPORT = "please report it to whoever maintains this script"
 
 
-def retry(attempt: Callable[[], Any]) -> Any:  # noqa: RET503
+def retry(attempt: Callable[[], Any]) -> Any:  # noqa: RET503, as the last returns or raises
     """Return what an attempt returns; where time can cure a failure, try ATTEMPTS times in all."""
     delay = RETRY_DELAY
     for number in range(1, ATTEMPTS + 1):
@@ -166,7 +166,7 @@ def retry(attempt: Callable[[], Any]) -> Any:  # noqa: RET503
                 raise Failure(f"{failure}; the archive is as it was{tried}") from None
             log.info(f"{failure}; attempt {number + 1} of {ATTEMPTS} in {wait:.1f} s.")
         time.sleep(wait)
-        delay *= 2  # the last attempt returns or raises
+        delay *= 2
 
 
 def ask_country_codes() -> List[str]:
@@ -196,7 +196,7 @@ def ask(method: str, url: str, **more: Any) -> requests.Response:
         curable = not isinstance(error, (ValueError, requests.TooManyRedirects))
         text = f"{redact(url)} could not be asked: {describe(error, url)}"
         raise Failure(text, curable=curable) from None
-    # With stream=True the body is yet to come, and urllib3 1.26 would take a cut one for whole.
+    # With stream=True the body is yet to come; urllib3 1.26 would take a cut body for whole.
     response.raw.enforce_content_length = True
     return response
 
@@ -284,7 +284,7 @@ def chunks_of(response: requests.Response) -> Iterator[bytes]:
 
 
 # ---- Check what came ----------------------------------------------------------------------------
-WHOLE = (b"[]", b"{}")  # what looks whole, an array or an object, has these at its ends
+WHOLE = (b"[]", b"{}")  # the first and the last byte of a whole array or object
 REPORT_IT = f"; if it comes again, {REPORT}, with the file"
 
 
@@ -297,7 +297,7 @@ def accept(answer: "Edition") -> "Edition":
         kept = f"rejected/{answer.hash}.{'json' if whole else 'txt'}"
         is_new = not exists(kept)
         move(PART, kept)
-        # Of cut answers, keep the newest two; of whole ones from this run, only the last.
+        # Of cut answers, keep the newest two; of whole ones, all but this run's earlier ones.
         with suppress(OSError):  # what can't be removed must not cost us this answer
             # An old version of this script gave whole answers this ending, too.
             cut = [path for path in glob("rejected/*.txt") if ends_of(path) not in WHOLE]
@@ -312,7 +312,7 @@ def accept(answer: "Edition") -> "Edition":
 
 
 def check(edition: "Edition") -> "Edition":
-    """Return an edition with what its file holds; raises OSError, or Failure: what else it is."""
+    """Return an edition with what its file holds; raises OSError, or Failure: "is …"."""
     log.info(f"Checking {edition.path}, half a minute for each gigabyte.")
     log.debug(f"ijson has its {backend} backend.")
     works = presences = undated = 0
@@ -370,13 +370,13 @@ def ends_of(path: str) -> bytes:
 
 def legible_blocks(path: str) -> Iterator[bytes]:
     r"""Yield a text in blocks, with each \ud made \u0; raises OSError."""
-    # JSON allows half a surrogate pair, as in "\udc00", which ijson refuses. Dates have none.
+    # JSON allows half a surrogate pair, as in "\udc00"; ijson doesn't. Only dates count here.
     tail = b"  "  # the last two bytes wait for the next block, which may bring the d
     for block in blocks_of(path):
         text = (tail + block).replace(b"\\ud", b"\\u0").replace(b"\\uD", b"\\u0")
         yield text[:-2]  # never empty: ijson would take that for the end
         tail = text[-2:]
-    yield tail + b"\n"  # without it, ijson's C backend accepts a string that begins after the array
+    yield tail + b"\n"  # else ijson's C backend accepts [1]"x, with a string begun behind the array
 
 
 @functools.lru_cache(maxsize=1000)  # most are equal, and there are millions
@@ -391,7 +391,7 @@ def day_of(text: str) -> str:
 # ---- Publish a dataset, and compare it with earlier editions ------------------------------------
 def publish(dataset: "Edition") -> Outcome:
     """Give a dataset that was downloaded and checked its name in the archive; raises OSError."""
-    set_signals(signal.SIG_IGN)  # it must be told now; if publishing hangs, SIGALRM kills
+    set_signals(signal.SIG_IGN)  # from here on people must hear of it; if it hangs, an alarm kills
     stem = f"{ARCHIVE_FILENAME_PREFIX}{dataset.presence_date}"
     name = old_place(dataset) or free_path(stem, ".json", [taken for taken, _ in known])
     dataset = dataset._replace(path=name)
@@ -400,14 +400,14 @@ def publish(dataset: "Edition") -> Outcome:
     text = f"{kind}: {name}, {compared(dataset)}."
     move(PART, name)  # the name is free, and the lock is held
     Run.current = dataset.hash
-    if name not in editions:  # an old name keeps its row, which may say more
+    if name not in editions:  # the name of old_place() keeps its row, which may say more
         add_row(dataset)
     return Outcome(0, text, subject="new dataset")
 
 
 def old_place(dataset: "Edition") -> Optional[str]:
-    """Return the listed name of a lost dataset, after moving a damaged file away, or None; warn."""
-    names = [name for name, md5 in known if md5 == dataset.hash]  # no equal file: lost or damaged
+    """Return the name under which a dataset was lost, or damaged and now moved; warn of it."""
+    names = [name for name, md5 in known if md5 == dataset.hash]  # no file has it, as receive() saw
     name = next(filter(is_dataset, names), None)  # skips "The last dataset", which is no file name
     if name and lexists(name):
         try:
@@ -482,7 +482,7 @@ SUM = r"(?m)^([0-9a-fA-F]{32}) [ *]([^\0\n]{1,255})$"  # a line of MD5SUMS, much
 editions: Dict[str, Edition] = {}
 md5sums: Dict[str, str] = {}
 unreadable: List[str] = []  # names of lists
-known: List[Any] = []  # each name with the MD5 that it has, or had when its file was there
+known: List[Any] = []  # (name, MD5) of each file that is or was there
 added = io.StringIO()
 
 
@@ -569,7 +569,7 @@ def note_down() -> None:
 def add_lines(name: str, lines: str, header: str = "") -> None:
     """Add lines to a list after those that it has, which stay as they are; raises OSError."""
     old = contents_of(name) if lines else ""
-    if f"\n{lines}" not in f"\n{old}":  # else note_down() wrote them before end_listed() came
+    if f"\n{lines}" not in f"\n{old}":  # there are some, and note_down() has not just written them
         end = "\n" if old and not old.endswith("\n") else ""
         replace_file(name, f"{old or header}{end}{lines}")
 
@@ -634,7 +634,7 @@ def tell(outcome: Outcome) -> None:
         return  # whoever tests the channels looks at the screen
     lines = [printable(text) for text in (outcome.text, *untold)]
     untold.clear()
-    console.setLevel("WARNING")  # under cron it was ERROR: stderr tells of a failed channel
+    console.setLevel("WARNING")  # so that stderr tells of a channel that fails below
     subject = outcome.subject or ("something looks wrong" if lines[1:] else None)
     if subject and not WATCHED:  # for cron to mail it; a failure is on stderr already
         for line in lines[1:] if outcome.code else lines:
@@ -698,7 +698,7 @@ def call_webhook(text: str, _subject: str) -> None:
         form = CARD  # Microsoft Teams answers 202 to all else, and shows nothing
     elif re.search(r"\.discord(app)?\.com$", host):
         form = '{"content": %s}'
-    else:  # Slack asks for these escapes; Google Chat takes no field that it doesn't know.
+    else:  # Slack asks for these escapes; Google Chat refuses any other field.
         form = '{"text": %s}'
         text = text.translate({38: "&amp;", 60: "&lt;", 62: "&gt;"})
     post(WEBHOOK_URL, json=json.loads(form % json.dumps(text[:2000])))
@@ -785,7 +785,7 @@ ValueError: this address, one it leads to, or that of a proxy (HTTPS_PROXY, HTTP
 def describe(error: Any, url: str = "") -> str:
     """Say in our words what went wrong: an error's own words may hold a secret."""
     causes = []
-    while error and not isinstance(error, Failure):  # a Failure only preceded it, and is no cause
+    while error and not isinstance(error, Failure):  # a Failure came before, and is no cause
         causes.append(error)
         error = error.__cause__ or error.__context__
     if not causes:  # the error itself is a Failure
@@ -798,7 +798,7 @@ def describe(error: Any, url: str = "") -> str:
         said = re.sub(r"\[Errno \d+\]|\\[nr]?|[(){}\"']|\bb(?=[\"'])", " ", str(causes[0]))
         return f"it said: {' '.join(said.split())}"  # "550, No" for "(550, b'No')"
     last = causes[-1]
-    if type(last) is OSError and not last.strerror:  # so requests says that a bundle is missing
+    if type(last) is OSError and not last.strerror:  # requests' way to say that a bundle is missing
         path = os.getenv("REQUESTS_CA_BUNDLE") or os.getenv("CURL_CA_BUNDLE")
         return f"the file in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE is not there: {path}"
     if not getattr(last, "strerror", None):
@@ -891,7 +891,7 @@ EMAIL_FROM EMAIL_TO: text
     an email address in ASCII, or several with commas
 STORAGE_DIR LAST_CHECKSUM_FILE LOG_FILE: path .+ a path, best in ASCII
 LOG_LEVEL: text (?i:DEBUG|INFO|WARNING|ERROR|CRITICAL) DEBUG, INFO, WARNING, ERROR or CRITICAL
-ARCHIVE_FILENAME_PREFIX: text ([\w-][\w.\x20-]{0,99})? 100 letters, digits, _, -, dots or spaces
+ARCHIVE_FILENAME_PREFIX: text ([\w-][\w.\x20-]{0,99})? up to 100 letters, digits, _, -, dots, spaces
 CHUNK_SIZE: int [1-9]\d{0,6}|([1-5]\d|6[0-6])\d{6}|67108864 from 1 to 66999999, or 67108864 (64 MiB)
 ATTEMPTS: int [1-9]\d{0,8} a whole number from 1 to 999999999
 CONNECT_TIMEOUT READ_TIMEOUT MAX_RUNTIME: float (?![0.]+$)\d{1,6}(\.\d{1,6})?
@@ -902,10 +902,10 @@ STALE_DAYS: int \d{1,5} a whole number of days below 100000
 
 # ---- Signals, and how a run ends ----------------------------------------------------------------
 # Ctrl-C, SIGTERM, a hang-up and the alarm of MAX_RUNTIME call end_run(), which ends the process
-# where it stands, so that nothing can swallow a signal. They are ignored once a dataset is
-# published or an outcome is told; a last alarm stays set. A signal that was ignored when the
-# script started (by nohup, for example) stays ignored. A handler must wait for the C call that it
-# interrupts; the watchdog of set_limits() need not.
+# where it stands, so that nothing can swallow a signal. While a dataset is published and people are
+# told, they are ignored, and a last alarm is set. A signal that was ignored when the script started
+# (by nohup, for example) stays ignored. A handler waits until the C call at hand returns; the
+# watchdog of set_limits() need not.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last, and the alarm
 SIGNALS = [s for s in signal.Signals if s.name in NAMES and signal.getsignal(s) != signal.SIG_IGN]
 LAST_ALARM = 240  # seconds for what must not be disturbed: telling people may take 180
@@ -921,7 +921,7 @@ def set_signals(handler: Any, alarm: Any = signal.SIG_DFL, seconds: float = LAST
 
 
 def set_limits() -> None:
-    """Let a run take MAX_RUNTIME and 1 GiB of memory at most, whatever the server sends."""
+    """Hold the run to MAX_RUNTIME and 1 GiB of memory, whatever the server sends."""
     set_signals(end_run, end_run, MAX_RUNTIME)
     null = open(os.devnull, "w")  # nobody can use a dump of the stack  # noqa: SIM115
     faulthandler.dump_traceback_later(MAX_RUNTIME + 300, exit=True, file=null)  # the watchdog
@@ -954,7 +954,7 @@ def end_run(number: int, _frame: Any) -> None:
 
 def end_listed(number: int, _frame: Any) -> None:
     """Handle the last alarm, where a channel or a disk hangs: list what is archived, and end."""
-    set_signals(signal.SIG_IGN, seconds=30)  # SIGALRM is SIG_DFL now: it kills below, or in 30 s
+    set_signals(signal.SIG_IGN, seconds=30)  # SIGALRM kills now: in 30 s, or below
     note_down()
     os.kill(os.getpid(), number)
 
@@ -1007,14 +1007,14 @@ else:
     import fcntl
     import resource
 
-ENCODING = (sys.getfilesystemencoding(), "surrogateescape")  # so bytes of lists and names stay
+ENCODING = (sys.getfilesystemencoding(), "surrogateescape")  # so that odd bytes stay as they are
 MD5: Any = hashlib.md5
-if sys.version_info >= (3, 9):  # in FIPS mode, a system refuses MD5 for security purposes
+if sys.version_info >= (3, 9):  # a system in FIPS mode refuses MD5 for security
     MD5 = functools.partial(MD5, usedforsecurity=False)
 
 
 def lock_archive() -> None:
-    """Go to work in the archive, under its lock, which dies with the process; raises Failure."""
+    """Enter the archive and take its lock, which dies with the process; raises Failure."""
     os.makedirs(STORAGE_DIR, exist_ok=True)
     os.chdir(STORAGE_DIR)  # so that a bare name is a file of the archive
     # The file is never removed, as two runs could then lock two files; the process's end closes it.
