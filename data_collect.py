@@ -665,7 +665,7 @@ def try_channels() -> int:
     results = send("This is a test of the LUMIERE VOD archiver.", "/log", "test")
     for channel, result in results.items():
         write_out(sys.stdout, f"{channel}: {printable(result)}.\n")
-    for name in re.findall("[A-Z]+_[A-Z_]+|ATTEMPTS", RULES):  # the settings
+    for name in re.findall("[A-Z_]+(?=[A-Z_ ]*:)", RULES):  # all names before a colon
         if name in os.environ:
             write_out(sys.stdout, f"{name} is set, but its name here is LUMIERE_{name}.\n")
     if not results:

@@ -356,7 +356,9 @@ def test_test_notifications_with_none_set(used: Archiver) -> None:
     assert_one_sentence(result.err, "No channel is set", "LUMIERE_WEBHOOK_URL")
 
 
-@pytest.mark.parametrize("name", ["HEALTHCHECKS_URL", "WEBHOOK_URL", "EMAIL_TO", "STALE_DAYS"])
+@pytest.mark.parametrize(
+    "name", ["HEALTHCHECKS_URL", "WEBHOOK_URL", "SMTP_URL", "EMAIL_FROM", "EMAIL_TO", "STALE_DAYS"]
+)
 def test_test_notifications_names_a_setting_without_its_prefix(used: Archiver, name: str) -> None:
     """As somebody writes it who copies the name of the constant."""
     used.settings[name] = "https://example.org/5ecret"
